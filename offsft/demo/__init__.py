@@ -1,0 +1,1 @@
+"""The embedded default: a small model from a package and generated word problems."""

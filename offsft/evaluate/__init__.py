@@ -1,0 +1,1 @@
+"""Evaluation with the engines and verifiers that the rewriting uses."""

@@ -1,0 +1,1 @@
+"""Training with a weighted loss: DeepSpeed ZeRO under Ray Train."""

@@ -1,0 +1,1 @@
+"""Verifiers, each behind `offsft.protocols.Verifier`."""
