@@ -1,13 +1,11 @@
-"""Every setting of a run: strict, frozen, bounded. A recipe is one `Recipe` in YAML; `key.sub=value` overrides it.
+"""Every setting of a run: strict, frozen, bounded. A recipe is one `Recipe` in YAML (read by `offsft.recipes`).
 
 The docstring below a field is its documentation (`--help` prints it): what it does and its unit.
 """
 
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from offsft.errors import ConfigError
 from offsft.objective_config import Dft, Objective
@@ -160,10 +158,17 @@ class Evaluate(Strict):
     """Longest response, in tokens."""
 
 
+class Cluster(Strict):
+    address: str | None = None
+    """Ray cluster to join, for example `auto`; unset: the one in RAY_ADDRESS, else a local Ray is started."""
+    dashboard: bool = False
+    """Start the Ray dashboard with a local Ray (http://127.0.0.1:8265)."""
+
+
 class Recipe(Strict):
     run: str = Field(min_length=1)
     """The run's folder, for example `runs/demo`: everything the run leaves is there."""
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     """Seed of the engines and of the order of training."""
     model: Model = Model()
     data: Data = Data()
@@ -172,8 +177,43 @@ class Recipe(Strict):
     verify: Verify = Verify()
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
+    cluster: Cluster = Cluster()
 
     @model_validator(mode="after")
     def _possible(self) -> "Recipe":
-        check_combinations(self)
+        problems = [
+            (
+                self.rewrite.max_tokens >= self.model.context_tokens,
+                f"rewrite.max_tokens={self.rewrite.max_tokens} leaves no room for a prompt in"
+                f" model.context_tokens={self.model.context_tokens}; lower the one or raise the other",
+            ),
+            (
+                self.evaluate.max_tokens >= self.model.context_tokens,
+                f"evaluate.max_tokens={self.evaluate.max_tokens} leaves no room for a prompt in"
+                f" model.context_tokens={self.model.context_tokens}; lower the one or raise the other",
+            ),
+            (
+                self.train.micro_batch_tokens < self.train.max_tokens,
+                f"train.micro_batch_tokens={self.train.micro_batch_tokens} cannot hold a row of"
+                f" train.max_tokens={self.train.max_tokens}; raise it to at least that",
+            ),
+            (
+                self.train.global_batch < self.train.workers,
+                f"train.global_batch={self.train.global_batch} gives some of train.workers={self.train.workers}"
+                f" nothing to do; raise it to at least {self.train.workers}",
+            ),
+            (
+                self.evaluate.temperature == 0 and self.evaluate.samples > 1,
+                f"evaluate.samples={self.evaluate.samples} at evaluate.temperature=0 would give the same answer each"
+                " time; set evaluate.samples=1 or a temperature above 0",
+            ),
+            (
+                self.evaluate.temperature == 0 and self.evaluate.top_p < 1,
+                f"evaluate.top_p={self.evaluate.top_p} has no effect at evaluate.temperature=0 (greedy);"
+                " leave it at 1 or set a temperature above 0",
+            ),
+        ]
+        wrong = [message for is_wrong, message in problems if is_wrong]
+        if wrong:
+            raise ConfigError("; ".join(wrong))
         return self

@@ -1,0 +1,72 @@
+"""What all jobs share: the command line, its help, and how errors reach the user."""
+
+import sys
+import textwrap
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from offsft.errors import ConfigError, OffsftError
+from offsft.recipes import describe, load
+
+_WIDTH = 110
+
+
+def run(stages: Sequence[str], documentation: str) -> NoReturn:
+    """Parse the command line, run the stages, exit: 0 done, 1 failed, 2 wrong settings, 130 interrupted."""
+    arguments = sys.argv[1:]
+    if {"-h", "--help"} & set(arguments):
+        print(help_text(documentation))
+        sys.exit(0)
+    try:
+        path, overrides = _split(arguments)
+        recipe = load(path, overrides)
+    except ConfigError as error:
+        _fail(str(error), 2)
+
+    # Slow imports only now: help and wrong settings are answered at once.
+    from offsft.console import Console
+    from offsft.pipeline import run_stages
+
+    console = Console()
+    try:
+        run_stages(recipe, stages, console)
+    except OffsftError as error:
+        traceback.print_exc()  # into the log, once output goes there
+        console.say(f"error: {error}")
+        sys.exit(2 if isinstance(error, ConfigError) else 1)
+    except KeyboardInterrupt:
+        console.say("stopped; the same command continues from here")
+        sys.exit(130)
+    except Exception as error:  # the last line of defence: name it, keep the traceback in the log
+        traceback.print_exc()
+        where = f"; the whole story is in {console.log}" if console.log else ""
+        reason = (str(error).strip().splitlines() or ["no message"])[-1]
+        console.say(f"error: {type(error).__name__}: {reason}{where}")
+        sys.exit(1)
+    sys.exit(0)
+
+
+def help_text(documentation: str) -> str:
+    """The job's documentation and every setting with type, default and meaning."""
+    lines = [documentation.strip(), "", "Settings (in the recipe as YAML, or as key=value on the command line):", ""]
+    for key, kind, default, meaning in describe():
+        lines.append(f"  {key}  ({kind}; {'required' if default == 'required' else 'default ' + default})")
+        lines += textwrap.wrap(meaning, _WIDTH, initial_indent="      ", subsequent_indent="      ")
+    return "\n".join(lines)
+
+
+def _split(arguments: list[str]) -> tuple[Path | None, list[str]]:
+    for argument in arguments:
+        if argument.startswith("-"):
+            raise ConfigError(f"{argument}: there are no options but --help; settings are given as key=value")
+    paths = [argument for argument in arguments if "=" not in argument]
+    if len(paths) > 1:
+        raise ConfigError(f"more than one recipe: {', '.join(paths)}; settings are given as key=value")
+    return (Path(paths[0]) if paths else None), [argument for argument in arguments if "=" in argument]
+
+
+def _fail(message: str, status: int) -> NoReturn:
+    print("\n".join(f"error: {line}" for line in message.splitlines()), file=sys.stderr)
+    sys.exit(status)

@@ -1,0 +1,9 @@
+"""python -m jobs.train RECIPE.yaml [key=value ...]
+
+Train the policy on the rewrites of a run.
+"""
+
+from jobs.command import run
+
+if __name__ == "__main__":
+    run(("train",), str(__doc__))

@@ -1,0 +1,97 @@
+"""Running a pool of engine actors over a folder of problems with Ray Data, resumably, row for row."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.dataset
+import ray
+import ray.data
+from ray.actor import ActorHandle
+from ray.data.checkpoint import CheckpointConfig
+
+from offsft.config import Engine
+from offsft.console import Console
+from offsft.engine_actor import EngineActor
+from offsft.errors import EngineError, RunFolderError
+from offsft.progress import Tally, shown
+
+
+@dataclass(frozen=True, slots=True)
+class EngineJob:
+    """What to run and where. `committed` holds the ids of the rows that are safely in `output`."""
+
+    name: str
+    actor: type[EngineActor]
+    problems: Path
+    output: Path
+    committed: Path
+    batch_rows: int
+    engine: Engine
+
+    def run(self, arguments: Callable[[ActorHandle], tuple[Any, ...]], console: Console) -> dict[str, float]:
+        """Map every problem that is not yet in the output; `arguments` makes the actors' from the tally's handle.
+
+        Ray Data commits a file of rows and their ids in two phases: after any death each problem is in the output
+        once or not at all, and running this again does the rest. Returns this call's sampled tokens and seconds.
+
+        Raises:
+            EngineError: no engine could start; with the engine's own reason.
+        """
+        total = count_rows(self.problems)
+        before = count_rows(self.output)
+        if total == before and self._complete(total):
+            return {"sampled_tokens": 0, "seconds": 0.0}
+        started_s = time.monotonic()
+        tally = Tally.remote()
+        self.output.mkdir(parents=True, exist_ok=True)
+        with shown(tally, console, what=self.name, total=total, done_before=before):
+            try:
+                self._dataset(arguments(tally)).write_parquet(str(self.output))
+            except ray.exceptions.RayError as error:
+                _, _, _, cause = ray.get(tally.state.remote())
+                if cause is not None:
+                    raise EngineError(f"{cause}\nThe engine's log is in logs/ of the run's folder.") from error
+                raise
+        if not self._complete(total):
+            raise RunFolderError(
+                f"{self.output} does not hold each of the {total} problems once; run the same command again, and if"
+                " this comes back, keep the folder and report it"
+            )
+        _, tokens, _, _ = ray.get(tally.state.remote())
+        return {"sampled_tokens": tokens, "seconds": time.monotonic() - started_s}
+
+    def _dataset(self, arguments: tuple[Any, ...]) -> ray.data.Dataset:
+        context = ray.data.DataContext.get_current().copy()
+        context.checkpoint_config = CheckpointConfig(
+            id_column="id", checkpoint_path=str(self.committed), delete_checkpoint_on_success=False
+        )
+        with ray.data.DataContext.current(context):
+            shards = sorted(str(path) for path in self.problems.glob("*.parquet"))
+            dataset = ray.data.read_parquet(shards, override_num_blocks=len(shards)).map_batches(
+                self.actor,  # type: ignore[arg-type]  # Ray's annotation knows functions only
+                fn_constructor_args=arguments,
+                batch_format="pyarrow",
+                batch_size=self.batch_rows,
+                compute=ray.data.ActorPoolStrategy(
+                    size=self.engine.actors, max_tasks_in_flight_per_actor=2 * self.engine.concurrent_commits
+                ),
+                max_concurrency=self.engine.concurrent_commits,
+                num_cpus=self.engine.cpus,
+                num_gpus=self.engine.gpus,
+            )
+            dataset.set_name(self.name)
+        return dataset
+
+    def _complete(self, total: int) -> bool:
+        if not self.output.exists():
+            return False
+        ids = pyarrow.dataset.dataset(self.output, format="parquet").to_table(columns=["id"])["id"].to_pylist()
+        return len(ids) == len(set(ids)) == total
+
+
+def count_rows(folder: Path) -> int:
+    """Rows in the Parquet files of a folder; 0 where there is none."""
+    return pyarrow.dataset.dataset(folder, format="parquet").count_rows() if any(folder.glob("*.parquet")) else 0

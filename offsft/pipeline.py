@@ -1,0 +1,135 @@
+"""The whole method on one run's folder: rewrite, train, evaluate, report; each stage done once."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from offsft.config import Model, Recipe
+from offsft.console import Console, span
+from offsft.errors import ModelError, RunFolderError
+from offsft.run_folder import RunFolder
+
+STAGES = ("rewrite", "train", "evaluate", "report")
+
+
+def run_stages(recipe: Recipe, stages: Sequence[str], console: Console) -> None:
+    """Run the stages that are not finished yet, in order, and leave the rest as it is.
+
+    Raises:
+        OffsftError: whatever stops a stage for a reason that the user can act on.
+    """
+    folder = RunFolder(recipe.run)
+    folder.open(recipe)
+    unfinished = [stage for stage in stages if stage != "report" and not _finished(folder, stage)]
+    for stage in stages:
+        if stage != "report" and stage not in unfinished:
+            console.say(f"{stage}: already done")
+    if unfinished:
+        console.quiet(folder.logs / "driver.log")
+        _run_on_ray(recipe, unfinished, folder, console)
+    if "report" in stages:
+        _report(folder, console)
+
+
+def _run_on_ray(recipe: Recipe, stages: list[str], folder: RunFolder, console: Console) -> None:
+    from offsft.ray_session import ray_session
+
+    console.progress("starting")
+    model = resolve_model(recipe.model)
+    with ray_session(recipe.cluster):
+        for stage in stages:
+            _STAGE_FUNCTIONS[stage](recipe, folder, model, console)
+
+
+def resolve_model(model: Model) -> str:
+    """Folder or name of the policy that the engines load; the embedded model is unpacked on first use.
+
+    Raises:
+        ModelError: there is no such model.
+    """
+    if model.path == "embedded":
+        from offsft.demo.model import embedded_model
+
+        return str(embedded_model())
+    path = Path(model.path)
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ModelError(f"model.path={model.path} has no config.json; give the folder of a Hugging Face model")
+        return str(path.resolve())
+    if model.path.startswith((".", "/", "~")):
+        raise ModelError(f"model.path={model.path} does not exist; give a folder, a Hugging Face name, or `embedded`")
+    return _check_hub_name(model)
+
+
+def _check_hub_name(model: Model) -> str:
+    from transformers import AutoConfig
+
+    try:
+        AutoConfig.from_pretrained(model.path, revision=model.revision)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"model.path={model.path} is neither a folder nor a model that can be fetched: {reason}") from None
+    return model.path
+
+
+def _finished(folder: RunFolder, stage: str) -> bool:
+    result = folder.result(stage)
+    if stage == "evaluate" and result is not None:
+        return "trained" in result or not folder.model.exists()
+    return result is not None
+
+
+def _rewrite(recipe: Recipe, folder: RunFolder, model: str, console: Console) -> None:
+    from offsft.rewrite.pipeline import run_rewrite
+
+    result = run_rewrite(recipe, folder, model, console)
+    folder.finish("rewrite", result)
+    console.say(
+        f"rewrite: {result['problems']} problems, self {result['self']}, guided {result['guided']},"
+        f" expert {result['expert']}, {result['generated_tokens']} tokens sampled, {span(result['seconds'])}"
+    )
+
+
+def _train(recipe: Recipe, folder: RunFolder, model: str, console: Console) -> None:
+    from offsft.train.run import train
+
+    if folder.result("rewrite") is None:
+        raise RunFolderError(f"{folder.path} holds no finished rewrites; run jobs.rewrite with this recipe first")
+    result = train(recipe, folder, model, console)
+    folder.finish("train", result)
+    console.say(
+        f"train: {result['steps']} steps, {result['tokens']} tokens, final loss {result['final_loss']:.4f},"
+        f" {span(result['seconds'])}"
+    )
+
+
+def _evaluate(recipe: Recipe, folder: RunFolder, model: str, console: Console) -> None:
+    from offsft.evaluate.run import run_evaluate
+
+    models = {"base": model}
+    if folder.model.exists():
+        models["trained"] = str(folder.model)
+    result = run_evaluate(recipe, folder, models, console)
+    folder.finish("evaluate", result)
+    scores = ", ".join(f"{name} {result[name]['accuracy']:.1%}" for name in models)
+    console.say(f"evaluate: {result['problems']} held-out problems, {scores}, {span(result['seconds'])}")
+
+
+_STAGE_FUNCTIONS = {"rewrite": _rewrite, "train": _train, "evaluate": _evaluate}
+
+
+def _report(folder: RunFolder, console: Console) -> None:
+    from offsft.report import summary_table, write_report, write_summary
+
+    if not any(folder.result(stage) for stage in STAGES if stage != "report"):
+        raise RunFolderError(f"{folder.path} holds no finished stage to report on; run jobs.pipeline or jobs.rewrite first")
+    console.progress("report: drawing")
+    summary = write_summary(folder.path)
+    write_report(folder.path)
+    console.done()
+    console.rich.print(summary_table(summary))
+    console.say(f"report: {_shown(folder.path / 'report.html')}")
+
+
+def _shown(path: Path) -> str:
+    """A path as the user would type it."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -1,0 +1,88 @@
+"""The plain and the guided prompt, rendered once by the model's own chat template to token ids.
+
+The ids are what is sampled from, scored and trained on; text is never tokenised a second time, and no second
+beginning-of-sequence token can slip in.
+"""
+
+from typing import Any
+
+from offsft.errors import ModelError
+from offsft.records import Problem
+
+PROMPT_VERSION = "1"
+"""Changes whenever a prompt below changes: rewrites made under different prompts do not mix."""
+
+PLAIN = "{problem}\n\nSolve the problem step by step, and put the final answer in \\boxed{{}}."
+
+GUIDED = """{problem}
+
+Here is one way to work it out:
+
+{solution}
+
+Now solve the problem in your own words, step by step, as if you had found the way yourself. Do not mention that a \
+solution was shown. Put the final answer in \\boxed{{}}."""
+
+_MARK = "offsft-content-goes-here"
+
+
+class Prompts:
+    """Renders prompts and responses for one tokenizer (a transformers tokenizer with a chat template)."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        if not getattr(tokenizer, "chat_template", None):
+            raise ModelError(
+                f"the tokenizer of {getattr(tokenizer, 'name_or_path', 'this model')!r} has no chat template; use an"
+                " instruction-tuned model, or put a chat_template.jinja into the model's folder"
+            )
+        self._tokenizer = tokenizer
+        # Text that imitates any of these must reach the model as text, never as a control token.
+        self._control = {str(token) for token in tokenizer.added_tokens_decoder.values()}
+        self.end_of_turn: int = self._find_end_of_turn()
+        """Id of the token that ends the model's turn; the last of every response."""
+
+    def plain(self, problem: Problem) -> list[int]:
+        """Ids of the prompt that the model is trained on later."""
+        return self._user_turn(PLAIN.format(problem=problem.problem))
+
+    def guided(self, problem: Problem) -> list[int]:
+        """Ids of the prompt that shows the expert solution."""
+        return self._user_turn(GUIDED.format(problem=problem.problem, solution=problem.solution))
+
+    def response(self, text: str) -> list[int]:
+        """Ids of a response that was not sampled (the expert's), with the end of turn."""
+        return [*self._encode_text(text.strip()), self.end_of_turn]
+
+    def _user_turn(self, content: str) -> list[int]:
+        content = content.strip()
+        if not any(token in content for token in self._control):
+            return self._encode(self._render(content))
+        before, after = self._render(_MARK).split(_MARK)
+        return [*self._encode(before), *self._encode_text(content), *self._encode(after)]
+
+    def _render(self, content: str) -> str:
+        messages = [{"role": "user", "content": content}]
+        return self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+    def _encode(self, text: str) -> list[int]:
+        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _encode_text(self, text: str) -> list[int]:
+        return list(self._tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+
+    def _find_end_of_turn(self) -> int:
+        messages = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": _MARK}]
+        rendered = self._tokenizer.apply_chat_template(messages, tokenize=False)
+        ids = self._encode(rendered.split(_MARK)[-1].lstrip())
+        if ids:
+            return ids[0]
+        if self._tokenizer.eos_token_id is None:
+            raise ModelError("the chat template ends the model's turn with no token and the tokenizer has no eos token")
+        return int(self._tokenizer.eos_token_id)
+
+
+def load_prompts(model: str, revision: str | None = None) -> Prompts:
+    """Prompts for the tokenizer of a model folder or Hugging Face name."""
+    from transformers import AutoTokenizer
+
+    return Prompts(AutoTokenizer.from_pretrained(model, revision=revision))

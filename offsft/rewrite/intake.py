@@ -1,0 +1,245 @@
+"""Intake: problem files in, valid problems and a quarantine of bad rows out.
+
+Ray Data reads and parses; the driver drops duplicates, stops at the limit and writes `problems/` in shards of the
+size that the rewriting commits. The folder appears whole or not at all.
+"""
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.fs
+import pyarrow.parquet as pq
+import ray.data
+from ray.data.datasource.file_based_datasource import FileBasedDatasource
+
+from offsft.config import Fields
+from offsft.errors import DataError
+from offsft.problems import RawRow, Reason, Rejected, parse
+from offsft.prompts import load_prompts
+from offsft.rewrite.tables import PROBLEM_SCHEMA, QUARANTINE_SCHEMA
+
+if TYPE_CHECKING:
+    from ray.data.block import Block
+
+_READ_BYTES = 1 << 20
+_BATCH_ROWS = 256
+_PARSED_SCHEMA = pa.schema(
+    [*PROBLEM_SCHEMA, *(field for field in QUARANTINE_SCHEMA if field.name not in PROBLEM_SCHEMA.names)]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where problems are and how their rows are read; see `offsft.config.Data`."""
+
+    paths: list[str]
+    format: str
+    fields: Fields
+    limit: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What a problem must fit into: the plain prompt with `response_tokens`, or with the expert's response."""
+
+    model: str
+    revision: str | None
+    context_tokens: int
+    response_tokens: int
+
+
+def take_in(source: Source, room: Room, *, problems: Path, quarantine: Path, shard_rows: int) -> Counter[str]:
+    """Read the source, write `problems/` and `quarantine/`, and return the number of rows for each reason.
+
+    Raises:
+        DataError: the source is missing, empty, or holds not one valid row.
+    """
+    files = _existing_files(source.paths)
+    writing = problems.with_name(problems.name + ".partial")
+    shutil.rmtree(writing, ignore_errors=True)
+    writing.mkdir(parents=True)
+    reasons: Counter[str] = Counter()
+    rejected: list[dict[str, Any]] = []
+    shard: list[dict[str, Any]] = []
+    shards = 0
+    for row in _accepted_and_rejected(source, room, files):
+        if row["reason"] is not None:
+            reasons[row["reason"]] += 1
+            rejected.append(row)
+            continue
+        shard.append(row)
+        if len(shard) == shard_rows:
+            _write(shard, PROBLEM_SCHEMA, writing / f"problems-{shards:06d}.parquet")
+            shards, shard = shards + 1, []
+    if shard:
+        _write(shard, PROBLEM_SCHEMA, writing / f"problems-{shards:06d}.parquet")
+        shards += 1
+    if rejected:
+        quarantine.mkdir(parents=True, exist_ok=True)
+        _write(rejected, QUARANTINE_SCHEMA, quarantine / "intake.parquet")
+    if not shards:
+        shutil.rmtree(writing)
+        raise DataError(_nothing_valid(source, reasons, rejected))
+    writing.rename(problems)
+    return reasons
+
+
+def _accepted_and_rejected(source: Source, room: Room, files: list[str]) -> Iterator[dict[str, Any]]:
+    """Parsed rows in file order, duplicates rejected, ending at the limit of accepted ones."""
+    seen: set[bytes] = set()
+    dataset = ray.data.read_datasource(ProblemFiles(files), override_num_blocks=len(files)).map_batches(
+        ParseProblems,  # type: ignore[arg-type]  # Ray's annotation knows functions only
+        fn_constructor_args=(source.format, source.fields, room),
+        batch_format="pyarrow",
+        batch_size=_BATCH_ROWS,
+        compute=ray.data.ActorPoolStrategy(size=1),
+        zero_copy_batch=True,
+    )
+    dataset.set_name("intake")
+    dataset.context.execution_options.preserve_order = True
+    for batch in dataset.iter_batches(batch_format="pyarrow", batch_size=_BATCH_ROWS):
+        for row in batch.to_pylist():
+            if row["reason"] is None:
+                key = bytes.fromhex(row["id"])
+                if key in seen:
+                    row |= {"reason": str(Reason.DUPLICATE), "detail": f"the same problem as id {row['id']} before it"}
+                seen.add(key)
+            yield row
+            if source.limit is not None and len(seen) == source.limit:
+                return
+
+
+class ProblemFiles(FileBasedDatasource):
+    """Lines of JSONL files and rows of Parquet files as (file, line, raw JSON); no byte of them is judged here."""
+
+    _FILE_EXTENSIONS = None
+
+    def _open_input_source(self, filesystem: Any, path: str, **_: Any) -> pa.NativeFile:
+        return filesystem.open_input_file(path)
+
+    def _read_stream(self, f: pa.NativeFile, path: str) -> Iterator["Block"]:
+        rows = _parquet_rows(f) if path.endswith((".parquet", ".pq")) else _lines(f)
+        block: list[dict[str, Any]] = []
+        for number, raw in rows:
+            block.append({"file": path, "line": number, "raw": raw})
+            if len(block) == _BATCH_ROWS:
+                yield _raw_block(block)
+                block = []
+        if block:
+            yield _raw_block(block)
+
+
+class ParseProblems:
+    """Raw rows to problems or to rejections with a reason; both in one table, told apart by `reason`."""
+
+    def __init__(self, fmt: str, fields: Fields, room: Room) -> None:
+        self._format = fmt
+        self._fields = fields
+        self._room = room
+        self._prompts = load_prompts(room.model, room.revision)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        return pa.Table.from_pylist([self._row(raw) for raw in batch.to_pylist()], schema=_PARSED_SCHEMA)
+
+    def _row(self, raw: dict[str, Any]) -> dict[str, Any]:
+        parsed = parse(RawRow(raw["file"], raw["line"], raw["raw"]), self._format, self._fields)
+        if isinstance(parsed, Rejected):
+            return {
+                "file": parsed.file,
+                "line": parsed.line,
+                "reason": str(parsed.reason),
+                "detail": parsed.detail,
+                "raw": parsed.raw,
+            }
+        row = {
+            "id": parsed.id,
+            "problem": parsed.problem,
+            "solution": parsed.solution,
+            "answer": parsed.answer,
+            "file": raw["file"],
+            "line": raw["line"],
+            "raw": None,
+            "reason": None,
+        }
+        prompt = len(self._prompts.plain(parsed))
+        expert = len(self._prompts.response(parsed.solution))
+        needed, limit = prompt + max(self._room.response_tokens, expert), self._room.context_tokens
+        if needed > limit:
+            row["reason"] = str(Reason.TOO_LONG)
+            row["detail"] = (
+                f"the prompt has {prompt} tokens, the expert's solution {expert}, and"
+                f" rewrite.max_tokens={self._room.response_tokens}; model.context_tokens={limit} would have to be {needed}"
+            )
+            row["raw"] = raw["raw"].decode("utf-8", "replace")
+        return row
+
+
+def _lines(f: pa.NativeFile) -> Iterator[tuple[int, bytes]]:
+    """Numbered lines (from 1) of a file of any size, without the blank ones."""
+    rest, number = b"", 0
+    while chunk := f.read(_READ_BYTES):
+        *whole, rest = (rest + chunk).split(b"\n")
+        for line in whole:
+            number += 1
+            if line.strip():
+                yield number, line
+    if rest.strip():
+        yield number + 1, rest
+
+
+def _parquet_rows(f: pa.NativeFile) -> Iterator[tuple[int, bytes]]:
+    number = 0
+    for batch in pq.ParquetFile(f).iter_batches(batch_size=_BATCH_ROWS):
+        for row in batch.to_pylist():
+            number += 1
+            yield number, json.dumps(row, default=str, ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
+def _raw_block(rows: list[dict[str, Any]]) -> pa.Table:
+    schema = pa.schema([("file", pa.string()), ("line", pa.int64()), ("raw", pa.binary())])
+    return pa.Table.from_pylist(rows, schema=schema)
+
+
+def _write(rows: list[dict[str, Any]], schema: pa.Schema, path: Path) -> None:
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
+
+
+def _existing_files(paths: list[str]) -> list[str]:
+    """All files behind the paths, folders expanded, in order."""
+    files: list[str] = []
+    for path in paths:
+        prefix = "s3://" if path.startswith("s3://") else ""
+        try:
+            filesystem, inner = pyarrow.fs.FileSystem.from_uri(path if prefix else str(Path(path).resolve()))
+            info = filesystem.get_file_info(inner)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise DataError(f"data.path={path} cannot be read: {error}") from None
+        if info.type is pyarrow.fs.FileType.File:
+            found = [info]
+        elif info.type is pyarrow.fs.FileType.Directory:
+            selector = pyarrow.fs.FileSelector(inner, recursive=True)
+            found = [f for f in filesystem.get_file_info(selector) if f.type is pyarrow.fs.FileType.File]
+        else:
+            raise DataError(f"data.path={path} does not exist; give a JSONL or Parquet file, or a folder of them")
+        if not any(f.size for f in found):
+            raise DataError(f"data.path={path} is empty; it should hold one problem a line (JSONL) or a row (Parquet)")
+        files.extend(prefix + f.path for f in sorted(found, key=lambda f: f.path) if f.size)
+    return files
+
+
+def _nothing_valid(source: Source, reasons: Counter[str], rejected: list[dict[str, Any]]) -> str:
+    where = ", ".join(source.paths)
+    if not rejected:
+        return f"data.path={where} holds no rows; it should hold one problem a line (JSONL) or a row (Parquet)"
+    counts = ", ".join(f"{n} {reason}" for reason, n in reasons.most_common())
+    first = rejected[0]
+    return (
+        f"not one of {len(rejected)} rows of data.path={where} is a valid problem ({counts}); the first,"
+        f" {first['file']}:{first['line']}: {first['detail']}"
+    )

@@ -1,0 +1,137 @@
+"""The rewriting stage, from problem files to `rewrites/`: intake, cascade, counts."""
+
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+import pyarrow.dataset
+
+from offsft.cascade import CascadeSettings
+from offsft.config import Data, Recipe
+from offsft.console import Console
+from offsft.engine_actor import SamplerFactory, engine_spec
+from offsft.engine_job import EngineJob, count_rows
+from offsft.protocols import SamplingParams
+from offsft.records import Source
+from offsft.rewrite.intake import Room, take_in
+from offsft.rewrite.intake import Source as ProblemSource
+from offsft.rewrite.stage import Rewrite
+from offsft.run_folder import RunFolder
+
+
+def run_rewrite(
+    recipe: Recipe,
+    folder: RunFolder,
+    model: str,
+    console: Console,
+    *,
+    sampler_factory: SamplerFactory | None = None,
+) -> dict[str, Any]:
+    """Rewrite the recipe's problems with the policy in `model`; what is already done is kept.
+
+    Returns what `rewrite.json` holds: problems by source, quarantined rows by reason, tokens and seconds.
+
+    Raises:
+        DataError: the problems are missing or not one row is valid.
+        EngineError: no engine could start.
+    """
+    started_s = time.monotonic()
+    if not folder.problems.exists():
+        _take_in(recipe, folder, model, console)
+    settings = CascadeSettings(
+        self_waves=tuple(recipe.rewrite.self_waves),
+        guided_waves=tuple(recipe.rewrite.guided_waves),
+        sampling=SamplingParams(recipe.rewrite.max_tokens, recipe.rewrite.temperature, recipe.rewrite.top_p),
+        context_tokens=recipe.model.context_tokens,
+        pick=recipe.rewrite.pick,
+        keep_text=recipe.rewrite.keep_text,
+    )
+    job = EngineJob(
+        name=f"rewrite: {folder.path.name}",
+        actor=Rewrite,
+        problems=folder.problems,
+        output=folder.rewrites,
+        committed=folder.rewrites_done,
+        batch_rows=recipe.rewrite.commit_problems,
+        engine=recipe.engine,
+    )
+    worked = job.run(
+        lambda tally: (
+            engine_spec(
+                recipe,
+                model=model,
+                policy=policy_name(recipe),
+                raw_distribution=settings.on_policy,
+                logs=folder.logs,
+                progress=tally,
+                sampler_factory=sampler_factory,
+            ),
+            settings,
+        ),
+        console,
+    )
+    return _summary(folder) | {
+        "tokens_per_s": worked["sampled_tokens"] / worked["seconds"] if worked["seconds"] else 0.0,
+        "seconds": time.monotonic() - started_s,
+    }
+
+
+def policy_name(recipe: Recipe) -> str:
+    """How rows name the policy: model and revision."""
+    return f"{recipe.model.path}@{recipe.model.revision}" if recipe.model.revision else recipe.model.path
+
+
+def problem_source(data: Data, generated: Path) -> ProblemSource:
+    """Where the rows are: the recipe's paths, or the file of generated problems."""
+    if data.path == "generated":
+        return ProblemSource([str(generated)], "own", data.fields, data.limit)
+    paths = [data.path] if isinstance(data.path, str) else list(data.path)
+    return ProblemSource(paths, data.format, data.fields, data.limit)
+
+
+def _take_in(recipe: Recipe, folder: RunFolder, model: str, console: Console) -> None:
+    console.progress("intake: reading the problems")
+    generated = folder.path / "generated.jsonl"
+    if recipe.data.path == "generated":
+        from offsft.demo.problems import generate, write_jsonl
+
+        rows = generate(recipe.data.generated_problems, split="train", seed=recipe.data.generated_seed)
+        write_jsonl(generated, rows)
+    reasons = take_in(
+        problem_source(recipe.data, generated),
+        Room(model, recipe.model.revision, recipe.model.context_tokens, recipe.rewrite.max_tokens),
+        problems=folder.problems,
+        quarantine=folder.quarantine,
+        shard_rows=recipe.rewrite.commit_problems,
+    )
+    console.say(f"intake: {count_rows(folder.problems)} problems" + quarantine_note(reasons))
+
+
+def quarantine_note(reasons: Counter[str]) -> str:
+    """`, 3 rows quarantined (2 duplicate, 1 bad_json)`, or nothing."""
+    if not reasons:
+        return ""
+    return f", {reasons.total()} rows quarantined ({', '.join(f'{n} {reason}' for reason, n in reasons.most_common())})"
+
+
+def _summary(folder: RunFolder) -> dict[str, Any]:
+    rewrites = pyarrow.dataset.dataset(folder.rewrites, format="parquet").to_table(
+        columns=["source", "generated_tokens", "policy_logprobs", "expert_mean_logprob"]
+    )
+    sources = Counter(rewrites["source"].to_pylist())
+    reasons: Counter[str] = Counter()
+    if folder.quarantine.exists():
+        quarantine = pyarrow.dataset.dataset(folder.quarantine, format="parquet").to_table(columns=["reason"])
+        reasons.update(quarantine["reason"].to_pylist())
+    kept = [sum(logprobs) / len(logprobs) for logprobs in rewrites["policy_logprobs"].to_pylist()]
+    return {
+        "problems": rewrites.num_rows,
+        **{str(source): sources[str(source)] for source in Source},
+        "quarantined": reasons.total(),
+        "quarantine_reasons": dict(reasons),
+        "generated_tokens": pc.sum(rewrites["generated_tokens"]).as_py(),
+        "expert_mean_logprob": pc.mean(rewrites["expert_mean_logprob"]).as_py(),
+        "kept_mean_logprob": sum(kept) / len(kept),
+    }

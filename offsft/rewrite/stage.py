@@ -1,0 +1,32 @@
+"""The Ray Data actor around the cascade: one engine, its verifying processes, many problems at once."""
+
+import asyncio
+from typing import Any
+
+import pyarrow as pa
+
+from offsft.cascade import CascadeSettings, rewrite
+from offsft.engine_actor import EngineActor, EngineSpec
+from offsft.prompts import PROMPT_VERSION
+from offsft.records import Problem
+from offsft.rewrite.tables import REWRITE_SCHEMA, rewrite_row
+
+
+class Rewrite(EngineActor):
+    """`map_batches` class: batches of PROBLEM_SCHEMA in, batches of REWRITE_SCHEMA out, row for row."""
+
+    def __init__(self, spec: EngineSpec, settings: CascadeSettings) -> None:
+        super().__init__(spec)
+        self._settings = settings
+
+    async def __call__(self, batch: pa.Table) -> pa.Table:
+        rows = await asyncio.gather(*(self.guard(self._row(row)) for row in batch.to_pylist()))
+        return pa.Table.from_pylist(rows, schema=REWRITE_SCHEMA)
+
+    async def _row(self, row: dict[str, Any]) -> dict[str, Any]:
+        problem = Problem(row["id"], row["problem"], row["solution"], row["answer"])
+        done = await rewrite(
+            problem, prompts=self.prompts, sampler=self.sampler, verifier=self.verifier, settings=self._settings
+        )
+        self.count(done.source, done.generated_tokens)
+        return rewrite_row(done, verifier=self.spec.verify.kind, policy=self.spec.policy, prompt_version=PROMPT_VERSION)

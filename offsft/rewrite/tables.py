@@ -1,0 +1,87 @@
+"""The Parquet layouts of a run's folder, and rewrites as rows."""
+
+from dataclasses import asdict
+from typing import Any
+
+import pyarrow as pa
+
+from offsft.records import Rewrite
+
+PROBLEM_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("problem", pa.string()),
+        ("solution", pa.string()),
+        ("answer", pa.string()),
+        ("file", pa.string()),
+        ("line", pa.int64()),
+    ]
+)
+"""`problems/`: valid problems, and the place in the input that each came from."""
+
+QUARANTINE_SCHEMA = pa.schema(
+    [
+        ("file", pa.string()),
+        ("line", pa.int64()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+        ("raw", pa.string()),
+    ]
+)
+"""`quarantine/`: rows that could not be used, as they stood, each with its reason."""
+
+REWRITE_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("problem", pa.string()),
+        ("answer", pa.string()),
+        ("solution", pa.string()),
+        ("source", pa.string()),
+        ("response", pa.string()),
+        ("prompt_ids", pa.list_(pa.int32())),
+        ("response_ids", pa.list_(pa.int32())),
+        ("behavior_logprobs", pa.list_(pa.float32())),
+        ("policy_logprobs", pa.list_(pa.float32())),
+        ("expert_mean_logprob", pa.float32()),
+        (
+            "attempts",
+            pa.list_(
+                pa.struct(
+                    [("stage", pa.string()), ("outcome", pa.string()), ("tokens", pa.int32()), ("text", pa.string())]
+                )
+            ),
+        ),
+        ("generated_tokens", pa.int64()),
+        ("verifier", pa.string()),
+        ("policy", pa.string()),
+        ("prompt_version", pa.string()),
+    ]
+)
+"""`rewrites/`: one row a problem. Log-probs in nats; `behavior_logprobs` is null for expert rows."""
+
+EVALUATION_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("problem", pa.string()),
+        ("answer", pa.string()),
+        (
+            "samples",
+            pa.list_(
+                pa.struct(
+                    [
+                        ("response", pa.string()),
+                        ("outcome", pa.string()),
+                        ("extracted", pa.string()),
+                        ("tokens", pa.int32()),
+                    ]
+                )
+            ),
+        ),
+    ]
+)
+"""`evaluation/<model>/`: one row a problem, its samples nested."""
+
+
+def rewrite_row(rewrite: Rewrite, *, verifier: str, policy: str, prompt_version: str) -> dict[str, Any]:
+    """A rewrite as a row of REWRITE_SCHEMA, with where it came from."""
+    return asdict(rewrite) | {"verifier": verifier, "policy": policy, "prompt_version": prompt_version}
