@@ -23,6 +23,28 @@ class Model(Strict):
     """Longest prompt and response together, in tokens."""
 
 
+class Prompt(Strict):
+    plain: str = "{problem}\n\nSolve the problem step by step, and put the final answer in \\boxed{}."
+    """What the user's turn says; `{problem}` stands for the problem. The model is trained on this prompt."""
+    guided: str = (
+        "{problem}\n\nHere is one way to work it out:\n\n{solution}\n\nNow solve the problem in your own words, step by"
+        " step, as if you had found the way yourself. Do not mention that a solution was shown. Put the final answer in"
+        " \\boxed{}."
+    )
+    """The same with the expert's worked solution in view, for `{solution}`."""
+
+    @model_validator(mode="after")
+    def _placeholders(self) -> "Prompt":
+        for name, text, needed in (
+            ("plain", self.plain, ("{problem}",)),
+            ("guided", self.guided, ("{problem}", "{solution}")),
+        ):
+            missing = [mark for mark in needed if mark not in text]
+            if missing:
+                raise ConfigError(f"prompt.{name} does not contain {' and '.join(missing)}; put it where the text belongs")
+        return self
+
+
 class Fields(Strict):
     problem: str = "problem"
     """Field that holds the problem's text."""
@@ -171,6 +193,7 @@ class Recipe(Strict):
     seed: int = Field(0, ge=0)
     """Seed of the engines and of the order of training."""
     model: Model = Model()
+    prompt: Prompt = Prompt()
     data: Data = Data()
     rewrite: Rewrite = Rewrite()
     engine: Engine = Engine()

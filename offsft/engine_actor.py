@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import ray
 from ray.actor import ActorHandle
 
-from offsft.config import Engine, Recipe, Verify
+from offsft.config import Engine, Prompt, Recipe, Verify
 from offsft.console import output_to_file
 from offsft.errors import EngineError
 from offsft.prompts import Prompts, load_prompts
@@ -42,6 +42,7 @@ class EngineSpec:
     raw_distribution: bool
     engine: Engine
     verify: Verify
+    prompt: Prompt
     logs: str
     progress: ActorHandle
     sampler_factory: SamplerFactory | None = None
@@ -67,7 +68,7 @@ class EngineActor:
     def __init__(self, spec: EngineSpec) -> None:
         self.spec = spec
         output_to_file(Path(spec.logs) / f"engine-{os.getpid()}.log")
-        self.prompts = load_prompts(spec.model, spec.revision)
+        self.prompts = load_prompts(spec.model, spec.revision, spec.prompt)
         self.verifier = open_verifier(spec.verify)
         self.sampler = self._start()
         spec.progress.started.remote()
@@ -135,6 +136,7 @@ def engine_spec(
         raw_distribution=raw_distribution,
         engine=recipe.engine,
         verify=recipe.verify,
+        prompt=recipe.prompt,
         logs=str(logs),
         progress=progress,
         sampler_factory=sampler_factory,

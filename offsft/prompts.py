@@ -1,27 +1,16 @@
-"""The plain and the guided prompt, rendered once by the model's own chat template to token ids.
+"""The plain and the guided prompt of `offsft.config.Prompt`, rendered once by the model's own chat template to token ids.
 
 The ids are what is sampled from, scored and trained on; text is never tokenised a second time, and no second
 beginning-of-sequence token can slip in.
 """
 
+import hashlib
+import re
 from typing import Any
 
+from offsft.config import Prompt
 from offsft.errors import ModelError
 from offsft.records import Problem
-
-PROMPT_VERSION = "1"
-"""Changes whenever a prompt below changes: rewrites made under different prompts do not mix."""
-
-PLAIN = "{problem}\n\nSolve the problem step by step, and put the final answer in \\boxed{{}}."
-
-GUIDED = """{problem}
-
-Here is one way to work it out:
-
-{solution}
-
-Now solve the problem in your own words, step by step, as if you had found the way yourself. Do not mention that a \
-solution was shown. Put the final answer in \\boxed{{}}."""
 
 _MARK = "offsft-content-goes-here"
 
@@ -29,13 +18,16 @@ _MARK = "offsft-content-goes-here"
 class Prompts:
     """Renders prompts and responses for one tokenizer (a transformers tokenizer with a chat template)."""
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, templates: Prompt) -> None:
         if not getattr(tokenizer, "chat_template", None):
             raise ModelError(
                 f"the tokenizer of {getattr(tokenizer, 'name_or_path', 'this model')!r} has no chat template; use an"
                 " instruction-tuned model, or put a chat_template.jinja into the model's folder"
             )
         self._tokenizer = tokenizer
+        self._templates = templates
+        self.version = hashlib.sha256(repr(templates).encode()).hexdigest()[:12]
+        """Names the two templates: rewrites that were made under others do not mix."""
         # Text that imitates any of these must reach the model as text, never as a control token.
         self._control = {str(token) for token in tokenizer.added_tokens_decoder.values()}
         self.end_of_turn: int = self._find_end_of_turn()
@@ -43,11 +35,11 @@ class Prompts:
 
     def plain(self, problem: Problem) -> list[int]:
         """Ids of the prompt that the model is trained on later."""
-        return self._user_turn(PLAIN.format(problem=problem.problem))
+        return self._user_turn(_filled(self._templates.plain, problem))
 
     def guided(self, problem: Problem) -> list[int]:
         """Ids of the prompt that shows the expert solution."""
-        return self._user_turn(GUIDED.format(problem=problem.problem, solution=problem.solution))
+        return self._user_turn(_filled(self._templates.guided, problem))
 
     def response(self, text: str) -> list[int]:
         """Ids of a response that was not sampled (the expert's), with the end of turn."""
@@ -81,8 +73,14 @@ class Prompts:
         return int(self._tokenizer.eos_token_id)
 
 
-def load_prompts(model: str, revision: str | None = None) -> Prompts:
+def _filled(template: str, problem: Problem) -> str:
+    # One pass, so that a problem that contains `{solution}` is left as it is.
+    texts = {"{problem}": problem.problem, "{solution}": problem.solution}
+    return re.sub(r"\{(?:problem|solution)\}", lambda match: texts[match[0]], template)
+
+
+def load_prompts(model: str, revision: str | None, templates: Prompt) -> Prompts:
     """Prompts for the tokenizer of a model folder or Hugging Face name."""
     from transformers import AutoTokenizer
 
-    return Prompts(AutoTokenizer.from_pretrained(model, revision=revision))
+    return Prompts(AutoTokenizer.from_pretrained(model, revision=revision), templates)

@@ -13,7 +13,7 @@ from offsft.errors import RunFolderError
 from offsft.recipes import dump
 
 STAGE_SETTINGS = {
-    "rewrite": ("seed", "model", "data", "rewrite", "verify.kind"),
+    "rewrite": ("seed", "model", "prompt", "data", "rewrite", "verify.kind"),
     "train": ("train",),
     "evaluate": ("evaluate",),
 }

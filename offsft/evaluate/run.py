@@ -107,7 +107,7 @@ def _take_in(recipe: Recipe, folder: RunFolder, problems: Path, model: str, cons
     source = problem_source(
         Data(path=settings.path, format=settings.format, fields=settings.fields, limit=settings.limit), generated
     )
-    room = Room(model, recipe.model.revision, recipe.model.context_tokens, settings.max_tokens)
+    room = Room(model, recipe.model.revision, recipe.prompt, recipe.model.context_tokens, settings.max_tokens)
     quarantine = folder.evaluation / "quarantine"
     reasons = take_in(source, room, problems=problems, quarantine=quarantine, shard_rows=_SHARD_ROWS)
     console.say(f"evaluate: {count_rows(problems)} held-out problems" + quarantine_note(reasons))

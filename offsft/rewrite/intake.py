@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import ray.data
 from ray.data.datasource.file_based_datasource import FileBasedDatasource
 
-from offsft.config import Fields
+from offsft.config import Fields, Prompt
 from offsft.errors import DataError
 from offsft.problems import RawRow, Reason, Rejected, parse
 from offsft.prompts import load_prompts
@@ -46,10 +46,11 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What a problem must fit into: the plain prompt with `response_tokens`, or with the expert's response."""
+    """What a problem must fit into: the plain prompt with `response_tokens`, and with the expert's response."""
 
     model: str
     revision: str | None
+    prompt: Prompt
     context_tokens: int
     response_tokens: int
 
@@ -142,7 +143,7 @@ class ParseProblems:
         self._format = fmt
         self._fields = fields
         self._room = room
-        self._prompts = load_prompts(room.model, room.revision)
+        self._prompts = load_prompts(room.model, room.revision, room.prompt)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         return pa.Table.from_pylist([self._row(raw) for raw in batch.to_pylist()], schema=_PARSED_SCHEMA)

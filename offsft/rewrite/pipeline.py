@@ -101,7 +101,7 @@ def _take_in(recipe: Recipe, folder: RunFolder, model: str, console: Console) ->
         write_jsonl(generated, rows)
     reasons = take_in(
         problem_source(recipe.data, generated),
-        Room(model, recipe.model.revision, recipe.model.context_tokens, recipe.rewrite.max_tokens),
+        Room(model, recipe.model.revision, recipe.prompt, recipe.model.context_tokens, recipe.rewrite.max_tokens),
         problems=folder.problems,
         quarantine=folder.quarantine,
         shard_rows=recipe.rewrite.commit_problems,

@@ -7,7 +7,6 @@ import pyarrow as pa
 
 from offsft.cascade import CascadeSettings, rewrite
 from offsft.engine_actor import EngineActor, EngineSpec
-from offsft.prompts import PROMPT_VERSION
 from offsft.records import Problem
 from offsft.rewrite.tables import REWRITE_SCHEMA, rewrite_row
 
@@ -29,4 +28,4 @@ class Rewrite(EngineActor):
             problem, prompts=self.prompts, sampler=self.sampler, verifier=self.verifier, settings=self._settings
         )
         self.count(done.source, done.generated_tokens)
-        return rewrite_row(done, verifier=self.spec.verify.kind, policy=self.spec.policy, prompt_version=PROMPT_VERSION)
+        return rewrite_row(done, verifier=self.spec.verify.kind, policy=self.spec.policy, prompt_version=self.prompts.version)

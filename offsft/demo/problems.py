@@ -1,0 +1,97 @@
+"""Generated arithmetic word problems, one to three steps, each with a terse worked solution and a boxed answer."""
+
+import json
+import operator
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from offsft.demo.templates import NAMES, TEMPLATES, Template
+from offsft.run_folder import write_text_atomically
+
+Split = Literal["train", "held_out"]
+
+_OPERATORS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.floordiv}
+_STEP = re.compile(r"([x-z]) = ([a-dx-z]) ([-+*/]) ([a-dx-z])")
+
+
+@dataclass(frozen=True, slots=True)
+class Difficulty:
+    """`step_shares` are the shares of problems with one, two and three steps; numbers are from 2 to `largest`."""
+
+    step_shares: tuple[float, float, float] = (0.6, 0.25, 0.15)
+    largest: int = 12
+
+    def __post_init__(self) -> None:
+        assert len(self.step_shares) == 3 and min(self.step_shares) >= 0 < sum(self.step_shares), self.step_shares
+        assert self.largest >= 4, self.largest
+
+
+def generate(n: int, *, split: Split, seed: int, difficulty: Difficulty | None = None) -> list[dict[str, str]]:
+    """`n` different problems as rows with `problem`, `solution`, `answer`; the same for the same arguments.
+
+    The two splits share no tuple of numbers: whether the numbers of a problem are for training or held out is decided
+    by the tuple itself, three in four for training. Two in seven templates are for held-out problems only.
+
+    Raises:
+        ValueError: there are not `n` different problems of this difficulty.
+    """
+    difficulty = difficulty or Difficulty()
+    draw = random.Random(f"{split}/{seed}")
+    pools = [[t for t in TEMPLATES if len(t.steps) == steps and (split == "held_out" or not t.held_out)] for steps in (1, 2, 3)]
+    rows: dict[str, dict[str, str]] = {}
+    for _ in range(1000 * n):
+        if len(rows) == n:
+            break
+        (pool,) = draw.choices(pools, difficulty.step_shares)
+        row = _instance(draw.choice(pool), draw, split, difficulty.largest)
+        if row is not None:
+            rows.setdefault(row["problem"], row)
+    if len(rows) < n:
+        raise ValueError(f"only {len(rows)} different problems of {n} were found with numbers up to {difficulty.largest}")
+    return list(rows.values())
+
+
+def split_of(numbers: Sequence[int]) -> Split:
+    """The split that a tuple of numbers belongs to, whatever template they stand in."""
+    return "held_out" if random.Random(repr(sorted(numbers))).random() < 0.25 else "train"
+
+
+def write_jsonl(path: Path, rows: list[dict[str, str]]) -> None:
+    """One row a line; the file appears whole."""
+    write_text_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def _instance(template: Template, draw: random.Random, split: Split, largest: int) -> dict[str, str] | None:
+    """The template with drawn numbers and a name, or None where they do not fit it or belong to the other split."""
+    letters = sorted({letter for letter in "abcd" if f"{{{letter}}}" in template.text})
+    values = {letter: draw.randint(2, largest) for letter in letters}
+    name = draw.choice(NAMES)
+    if "/" in template.steps[0]:
+        values["a"] *= values["b"]
+    if split_of(list(values.values())) != split:
+        return None
+    lines = []
+    for step in template.steps:
+        result, left, sign, right = _parsed(step)
+        if sign == "/" and values[left] % values[right]:
+            return None
+        values[result] = _OPERATORS[sign](values[left], values[right])
+        if values[result] < 1:
+            return None
+        lines.append(f"{values[left]} {sign} {values[right]} = {values[result]}")
+    answer = values[_parsed(template.steps[-1])[0]]
+    return {
+        "problem": template.text.format(name=name, **{letter: values[letter] for letter in letters}),
+        "solution": f"{'; '.join(lines)}. \\boxed{{{answer}}}",
+        "answer": str(answer),
+    }
+
+
+def _parsed(step: str) -> tuple[str, str, str, str]:
+    match = _STEP.fullmatch(step)
+    assert match is not None, step
+    return match[1], match[2], match[3], match[4]

@@ -1,0 +1,127 @@
+"""report.html and figures/: one self-contained page of a run, and its figures as PNG."""
+
+import base64
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+from markupsafe import Markup
+
+from offsft.console import span
+from offsft.errors import RunFolderError
+from offsft.report import numbers, palette, words
+from offsft.report.drawings import draw
+from offsft.report.run_data import (
+    Carried,
+    accuracy_group,
+    read_answers,
+    read_metrics,
+    read_quarantine,
+    read_rewrites,
+)
+from offsft.report.summary import read_summary
+from offsft.run_folder import write_text_atomically
+
+_ASSETS = Path(__file__).parent
+
+
+@dataclass(frozen=True, slots=True)
+class Browse:
+    """A table to browse: how many of its rows the page carries, and these rows as JSON that is safe in a script."""
+
+    carried: int
+    total: int
+    rows: Markup
+
+
+def write_report(run: Path) -> None:
+    """Write `report.html` and `figures/*.png` into the run's folder from what its stages left there.
+
+    A stage that has left nothing is said to have not run. The page needs no network and runs no script but its own.
+
+    Raises:
+        RunFolderError: a file of the run is broken.
+    """
+    summary = read_summary(run)
+    rewrites = read_rewrites(run / "rewrites")
+    answers = read_answers(run / "evaluation")
+    metrics = read_metrics(run / "metrics.jsonl")
+    script = (_ASSETS / "page.js").read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_ASSETS),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "count": numbers.count,
+        "percent": numbers.percent,
+        "decimal": numbers.decimal,
+        "nats": numbers.nats,
+        "span": lambda seconds: span(seconds).replace(" ", numbers.SPACE),
+    }
+    page = environment.get_template("page.html.j2").render(
+        name=run.resolve().name,
+        summary=summary,
+        rewrite=summary.get("rewrite"),
+        train=summary.get("train"),
+        evaluate=summary.get("evaluate"),
+        words=words,
+        drawings=draw(run, summary, rewrites, metrics),
+        rewrites_found=rewrites.carried.total if rewrites else 0,
+        browse_rewrites=_browse(rewrites.carried) if rewrites else None,
+        browse_answers=_browse_answers(answers) if answers else None,
+        quarantine=read_quarantine([run / "quarantine", run / "evaluation" / "quarantine"]),
+        settings=_settings(run / "config.resolved.yaml"),
+        light_colors=Markup(palette.css_variables("light")),
+        dark_colors=Markup(palette.css_variables("dark")),
+        style=Markup((_ASSETS / "page.css").read_text(encoding="utf-8")),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+    write_text_atomically(run / "report.html", page)
+
+
+def safe_json(value: Any) -> Markup:
+    """JSON that can stand inside a `<script>` element: nothing in it can end the element or open a comment."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+def _browse(carried: Carried) -> Browse:
+    return Browse(len(carried.rows), carried.total, safe_json(carried.rows))
+
+
+def _browse_answers(carried: Carried) -> Browse:
+    rows = [row | {"group": accuracy_group(row)} for row in carried.rows]
+    return Browse(len(rows), carried.total, safe_json(rows))
+
+
+def _settings(path: Path) -> list[tuple[str, str]]:
+    """Dotted names and values of the resolved recipe; empty where there is none."""
+    if not path.exists():
+        return []
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise RunFolderError(
+            f"{path} is not valid YAML: {error}; run the recipe again to have it written anew"
+        ) from None
+    return [(key, json.dumps(value, ensure_ascii=False)) for key, value in _leaves(tree or {}, "")]
+
+
+def _leaves(tree: dict[str, Any], prefix: str) -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            found += _leaves(value, f"{prefix}{key}.")
+        else:
+            found.append((f"{prefix}{key}", value))
+    return found

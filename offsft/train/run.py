@@ -1,0 +1,128 @@
+"""The training stage on the driver's side: Ray Train workers over the finished rewrites."""
+
+import json
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from offsft.config import Recipe
+from offsft.console import Console, span
+from offsft.errors import TrainingError
+from offsft.run_folder import RunFolder
+from offsft.train.rows import load_rows
+from offsft.train.worker import WorkerSpec, train_loop
+
+_POLL_S = 1.0
+
+
+def train(recipe: Recipe, folder: RunFolder, model: str, console: Console) -> dict[str, Any]:
+    """Train the policy in `model` on the folder's rewrites and export it to `model/`; returns what `train.json` holds.
+
+    Raises:
+        TrainingError: the loss became non-finite, or the workers died more often than `train.max_failures`.
+    """
+    started_s = time.monotonic()
+    settings = recipe.train
+    rows, cut = load_rows(folder.rewrites, settings.max_tokens)
+    metrics = folder.path / "metrics.jsonl"
+    spec = WorkerSpec(
+        model=model,
+        revision=None if Path(model).exists() else recipe.model.revision,
+        dtype=recipe.model.dtype,
+        settings=settings,
+        seed=recipe.seed,
+        rewrites=str(folder.rewrites),
+        metrics=str(metrics),
+        export=str(folder.model),
+        logs=str(folder.logs),
+    )
+    trainer = TorchTrainer(
+        train_loop,
+        train_loop_config={"spec": spec},
+        torch_config=TorchConfig(backend=None),
+        scaling_config=ScalingConfig(
+            num_workers=settings.workers,
+            use_gpu=settings.gpus_per_worker > 0,
+            resources_per_worker=_resources(settings.cpus_per_worker, settings.gpus_per_worker),
+        ),
+        run_config=RunConfig(
+            name="train",
+            storage_path=str(folder.checkpoints),
+            failure_config=FailureConfig(max_failures=settings.max_failures),
+            checkpoint_config=CheckpointConfig(num_to_keep=settings.keep_checkpoints),
+        ),
+    )
+    stop = threading.Event()
+    display = threading.Thread(target=_show, args=(metrics, console, stop), daemon=True)
+    display.start()
+    try:
+        trainer.fit()
+    except Exception as error:  # Ray Train wraps whatever a worker raised; ours carries the reason for the user
+        raise _cause(error) from error
+    finally:
+        stop.set()
+        display.join()
+        console.done()
+    return _result(metrics) | {
+        "seconds": time.monotonic() - started_s,
+        "objective": settings.objective.kind,
+        "rows": len(rows),
+        "cut_rows": cut,
+    }
+
+
+def _resources(cpus: float, gpus: float) -> dict[str, float]:
+    return {"CPU": cpus, "GPU": gpus} if gpus else {"CPU": cpus}
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The TrainingError somewhere inside what Ray raised, else one that names what it is."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, TrainingError):
+            return seen
+        inner = [e for e in getattr(seen, "worker_failures", {}).values() if isinstance(e, BaseException)]
+        for failure in inner:
+            cause = _cause(failure)
+            if isinstance(cause, TrainingError):
+                return cause
+        seen = seen.__cause__
+    last_line = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+    return TrainingError(f"training failed: {last_line}; the workers' logs are train-*.log in logs/ of the run's folder")
+
+
+def _lines(metrics: Path) -> list[dict[str, Any]]:
+    if not metrics.exists():
+        return []
+    return [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+
+
+def _show(metrics: Path, console: Console, stop: threading.Event) -> None:
+    started_s = time.monotonic()
+    while not stop.wait(_POLL_S):
+        lines = _lines(metrics)
+        if not lines:
+            console.progress(f"train: starting the workers, {span(time.monotonic() - started_s)}")
+            continue
+        last = lines[-1]
+        left_s = (last["steps"] - last["step"]) * sum(line["time/step_s"] for line in lines) / len(lines)
+        console.progress(
+            f"train: step {last['step']} of {last['steps']}, loss {last['loss/objective']:.4f},"
+            f" nll {last['loss/nll']:.4f}, {last['perf/tokens_per_s']:.0f} tokens/s, {span(left_s)} left"
+        )
+
+
+def _result(metrics: Path) -> dict[str, Any]:
+    lines = _lines(metrics)
+    tokens, seconds = sum(line["tokens"] for line in lines), sum(line["time/step_s"] for line in lines)
+    return {
+        "steps": len(lines),
+        "tokens": tokens,
+        "tokens_per_s": tokens / seconds,
+        "final_loss": lines[-1]["loss/objective"],
+        "final_nll": lines[-1]["loss/nll"],
+    }

@@ -1,0 +1,112 @@
+"""One optimizer step: packed micro-batches through the policy and the fused head, divided once by the global count."""
+
+import math
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import distributed, nn
+
+from offsft.errors import ModelError
+from offsft.fused_head import fused_head
+from offsft.objective_config import Objective
+from offsft.objectives import token_loss, token_weights
+from offsft.train.rows import Packed, Row, pack
+
+
+class PolicyLoss(nn.Module):
+    """A causal language model whose forward pass returns the objective's summed loss instead of logits."""
+
+    def __init__(self, model: Any, objective: Objective, *, chunk_tokens: int, zero3: bool) -> None:
+        super().__init__()
+        if getattr(model.config, "final_logit_softcapping", None) or getattr(model.config, "logit_scale", None):
+            raise ModelError(f"{model.config.model_type} scales or caps its logits, which the fused head does not do yet")
+        self.model = model
+        self._objective = objective
+        self._loss = token_loss(objective)
+        self._chunk_tokens = chunk_tokens
+        self._zero3 = zero3
+
+    def forward(self, packed: Packed) -> tuple[torch.Tensor, torch.Tensor]:
+        """Summed loss (0-dim) and log-probs of the targets (P, no gradient) of one packed micro-batch."""
+        hidden_1TD = self.model.base_model(
+            input_ids=packed.input_ids_1T, position_ids=packed.position_ids_1T, use_cache=False
+        ).last_hidden_state
+        weight_VD = self.model.get_output_embeddings().weight
+
+        def gather() -> AbstractContextManager[Any]:
+            if not self._zero3:
+                return nullcontext()
+            import deepspeed
+
+            return deepspeed.zero.GatheredParameters([weight_VD])
+
+        return fused_head(
+            hidden_1TD[0, packed.predicting_P],
+            weight_VD,
+            packed.targets_P,
+            self._loss,
+            chunk_tokens=self._chunk_tokens,
+            gather=gather,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """What one global batch adds up to, over all micro-batches and ranks. Log-probs in nats."""
+
+    loss: float
+    nll: float
+    weight: float
+    weight_squared: float
+    tokens: float
+    model_tokens: float
+
+    @property
+    def weight_ess_share(self) -> float:
+        """Effective sample size of the token weights, as a share of the tokens."""
+        return self.weight**2 / (self.weight_squared * self.tokens) if self.weight_squared and self.tokens else math.nan
+
+
+def run_step(
+    engine: Any,
+    rows: list[Row],
+    batches: list[list[int]],
+    *,
+    objective: Objective,
+    global_tokens: int,
+    ranks: int,
+    learning_rate: float,
+) -> Sums:
+    """Forward, backward and one update on this rank's micro-batches of a global batch of `global_tokens` response tokens.
+
+    DeepSpeed averages gradients over ranks; the factor `ranks` undoes that, so that the gradient is that of the sum
+    over the global batch divided by its tokens. A non-finite loss is returned, on every rank, before any update.
+    """
+    sums = torch.zeros(6, dtype=torch.float64)
+    for number, batch in enumerate(batches):
+        packed = pack(rows, batch)
+        loss, logprobs_P = engine(packed)
+        weights_P = token_weights(objective, logprobs_P).double()
+        sums += torch.tensor(
+            [
+                loss.item(),
+                -logprobs_P.double().sum().item(),
+                weights_P.sum().item(),
+                weights_P.square().sum().item(),
+                len(logprobs_P),
+                packed.input_ids_1T.numel() if batch else 0,
+            ],
+            dtype=torch.float64,
+        )
+        engine.set_gradient_accumulation_boundary(number == len(batches) - 1)
+        engine.backward(loss * (ranks / global_tokens))
+    if ranks > 1:
+        distributed.all_reduce(sums)
+    result = Sums(*sums.tolist())
+    if math.isfinite(result.loss):
+        for group in engine.optimizer.param_groups:
+            group["lr"] = learning_rate
+        engine.step()
+    return result

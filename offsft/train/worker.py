@@ -1,0 +1,190 @@
+"""What each training process does: the loop under Ray Train, with DeepSpeed inside."""
+
+import json
+import math
+import os
+import random
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from offsft.batching import Plan
+from offsft.config import Train
+from offsft.console import output_to_file
+from offsft.errors import TrainingError
+from offsft.train.export import export, gathered_weights
+from offsft.train.rows import Row, load_rows
+from offsft.train.schedule import learning_rate
+from offsft.train.step import PolicyLoss, Sums, run_step
+from offsft.train.zero import deepspeed_config
+
+
+@dataclass(frozen=True)
+class WorkerSpec:
+    """All that a training process needs; picklable. Paths are on a disk that every node sees."""
+
+    model: str
+    revision: str | None
+    dtype: str
+    settings: Train
+    seed: int
+    rewrites: str
+    metrics: str
+    export: str
+    logs: str
+
+
+def train_loop(config: dict[str, WorkerSpec]) -> None:
+    """Train from the last checkpoint, or from the start, to the end, and export."""
+    import ray.train
+
+    spec = config["spec"]
+    context = ray.train.get_context()
+    rank, ranks = context.get_world_rank(), context.get_world_size()
+    output_to_file(Path(spec.logs) / f"train-{rank}.log")
+    _seed(spec.seed)
+    rows, _ = load_rows(Path(spec.rewrites), spec.settings.max_tokens)
+    plan = Plan(
+        [row.tokens for row in rows],
+        spec.settings.global_batch,
+        spec.settings.micro_batch_tokens,
+        ranks,
+        spec.seed,
+        spec.settings.epochs,
+    )
+    model, tokenizer = _load(spec)
+    engine = start_engine(model, spec.settings, spec.dtype)
+    first_step = _resume(engine)
+    metrics = Metrics(Path(spec.metrics), first_step) if rank == 0 else None
+    for step in range(first_step, plan.steps):
+        started_s = time.monotonic()
+        sums, rate = train_step(engine, rows, plan, step, rank, spec.settings)
+        if metrics:
+            metrics.add(step, plan, sums, rate, engine.get_global_grad_norm(), time.monotonic() - started_s)
+        last = step + 1 == plan.steps
+        if last or (step + 1) % spec.settings.checkpoint_steps == 0:
+            if last:
+                weights = gathered_weights(engine, zero3=spec.settings.zero_stage == 3, rank=rank)
+                if weights is not None:
+                    export(model, tokenizer, weights, Path(spec.export))
+            _save(engine, step + 1)
+        else:
+            ray.train.report({"step": step + 1})
+
+
+def start_engine(model: Any, settings: Train, dtype: str) -> Any:
+    """A DeepSpeed engine around the policy and its loss."""
+    if settings.gpus_per_worker == 0:
+        os.environ["DS_ACCELERATOR"] = "cpu"
+    import deepspeed
+
+    if settings.gradient_checkpointing:
+        model.gradient_checkpointing_enable()
+    policy = PolicyLoss(
+        model, settings.objective, chunk_tokens=settings.head_chunk_tokens, zero3=settings.zero_stage == 3
+    )
+    optimizer = torch.optim.AdamW(
+        policy.parameters(), lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay
+    )
+    engine, *_ = deepspeed.initialize(
+        model=policy, optimizer=optimizer, config=deepspeed_config(settings, dtype), dist_init_required=False
+    )
+    engine.train()
+    return engine
+
+
+def train_step(
+    engine: Any, rows: list[Row], plan: Plan, step: int, rank: int, settings: Train
+) -> tuple[Sums, float]:
+    """One optimizer step of the plan, and its learning rate.
+
+    Raises:
+        TrainingError: the loss is not finite; on all ranks together, before the weights are touched.
+    """
+    rate = learning_rate(
+        step, peak=settings.learning_rate, steps=plan.steps, warmup=settings.warmup, schedule=settings.schedule
+    )
+    ids = plan.rows(step)
+    sums = run_step(
+        engine,
+        rows,
+        plan.micro_batches(step, rank),
+        objective=settings.objective,
+        global_tokens=max(1, sum(len(rows[i].response_ids) for i in ids)),
+        ranks=plan.ranks,
+        learning_rate=rate,
+    )
+    if not math.isfinite(sums.loss):
+        raise TrainingError(
+            f"the loss of step {step + 1} is {sums.loss}; lower train.learning_rate, or look at the rows"
+            f" {', '.join(rows[i].id for i in ids)}"
+        )
+    return sums, rate
+
+
+class Metrics:
+    """metrics.jsonl: one line a step, also after a restart."""
+
+    def __init__(self, path: Path, first_step: int) -> None:
+        kept = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+        self._path = path
+        # Steps after the checkpoint are done again.
+        path.write_text("".join(line for line in kept if json.loads(line)["step"] <= first_step), encoding="utf-8")
+
+    def add(self, step: int, plan: Plan, sums: Sums, rate: float, grad_norm: float | None, seconds: float) -> None:
+        line = {
+            "step": step + 1,
+            "steps": plan.steps,
+            "epoch": step // plan.steps_per_epoch + 1,
+            "loss/objective": sums.loss / sums.tokens,
+            "loss/nll": sums.nll / sums.tokens,
+            "optim/grad_norm": None if grad_norm is None else float(grad_norm),
+            "optim/learning_rate": rate,
+            "weight/mean": sums.weight / sums.tokens,
+            "weight/ess_share": sums.weight_ess_share,
+            "perf/tokens_per_s": sums.model_tokens / seconds,
+            "tokens": int(sums.model_tokens),
+            "response_tokens": int(sums.tokens),
+            "time/step_s": seconds,
+        }
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def _load(spec: WorkerSpec) -> tuple[Any, Any]:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(spec.model, revision=spec.revision, dtype=getattr(torch, spec.dtype))
+    return model, AutoTokenizer.from_pretrained(spec.model, revision=spec.revision)
+
+
+def _resume(engine: Any) -> int:
+    """Load the last checkpoint, where there is one; the number of steps that are done."""
+    import ray.train
+
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is None:
+        return 0
+    with checkpoint.as_directory() as folder:
+        _, state = engine.load_checkpoint(folder)
+    return int(state["step"])
+
+
+def _save(engine: Any, step: int) -> None:
+    """Every rank saves its shards; Ray Train merges them into one checkpoint."""
+    import ray.train
+
+    with tempfile.TemporaryDirectory() as folder:
+        engine.save_checkpoint(folder, tag=f"step-{step}", client_state={"step": step})
+        ray.train.report({"step": step}, checkpoint=ray.train.Checkpoint.from_directory(folder))
+
+
+def _seed(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
