@@ -1,0 +1,29 @@
+# The commands of this repository. `make` alone lists them.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-unit lint types lock
+
+PY := .venv/bin/python
+
+help:  ## list the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
+
+setup:  ## build .venv from the lock file; quick when nothing changed
+	@bash requirements/setup.sh
+
+demo: setup  ## rewrite, train, evaluate and report with the embedded model
+	@$(PY) -m jobs.pipeline jobs/recipes/demo.yaml
+
+test: setup  ## all tests
+	@$(PY) -m pytest
+
+test-unit: setup  ## the tests that need neither Ray nor a model, about a minute
+	@$(PY) -m pytest tests/unit tests/numerics
+
+lint: setup  ## style
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
+
+types: setup  ## static types
+	@$(PY) -m pyright
+
+lock:  ## make both lock files again from pyproject.toml
+	@bash requirements/lock.sh

@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# Builds .venv from requirements/cpu.lock. Checks first, installs then; does nothing when nothing changed.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+LOCK=requirements/cpu.lock
+NEEDED_MB=5000
+TORCH_INDEX=https://download.pytorch.org/whl/cpu
+
+stop() { echo "setup: $*" >&2; exit 1; }
+
+find_python() {
+    for candidate in ${PYTHON:-} python3.11 python3 python; do
+        if command -v "$candidate" >/dev/null && [ "$("$candidate" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)" = 3.11 ]; then
+            echo "$candidate"
+            return
+        fi
+    done
+}
+
+stamp=.venv/.complete
+wanted=$(cat "$LOCK" requirements/setup.sh | sha256sum | cut -d' ' -f1)
+[ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && [ -x .venv/bin/python ] && exit 0
+
+python=$(find_python)
+[ -n "$python" ] || stop "Python 3.11 is needed and was not found; install it, or name it: make setup PYTHON=/path/to/python3.11"
+compiler=
+for candidate in ${CXX:-} c++ g++ clang++; do
+    if command -v "$candidate" >/dev/null; then compiler=$candidate; break; fi
+done
+[ -n "$compiler" ] || stop "a C++ compiler is needed (DeepSpeed builds a part of itself with it); install one, for example: apt-get install g++"
+"$python" -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' ||
+    stop "the headers of Python 3.11 (Python.h) are missing; install them, for example: apt-get install python3.11-dev"
+"$python" -m venv --help >/dev/null 2>&1 || stop "Python's venv module is missing; install it, for example: apt-get install python3.11-venv"
+free=$(df -Pm . | awk 'NR == 2 {print $4}')
+[ "$free" -ge "$NEEDED_MB" ] || stop "$NEEDED_MB MB of disk are needed in $PWD, $free MB are free; free some, or clone to another disk"
+
+echo "setup: building .venv from $LOCK (some minutes; the log is .venv/setup.log)"
+[ -x .venv/bin/python ] && .venv/bin/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || "$python" -m venv --clear .venv
+rm -f "$stamp"
+log=.venv/setup.log
+torch=$(grep -E '^torch==' "$LOCK")
+# torch from where pip finds it already, else from PyTorch's own CPU index.
+extra=()
+if ! .venv/bin/python -m pip download --quiet --no-deps --dest .venv/torch "$torch" >"$log" 2>&1; then
+    extra=(--extra-index-url "$TORCH_INDEX")
+fi
+rm -rf .venv/torch
+if ! .venv/bin/python -m pip install --no-deps ${extra[@]+"${extra[@]}"} -r "$LOCK" >>"$log" 2>&1; then
+    tail -n 5 "$log" >&2
+    stop "installing failed; the whole log is .venv/setup.log; run the same command again when the cause is mended"
+fi
+echo "$wanted" >"$stamp"
+echo "setup: done"
