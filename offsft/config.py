@@ -19,7 +19,7 @@ class Model(Strict):
     """Revision of a Hugging Face model name (commit, tag or branch)."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     """Number type of the weights, in sampling and in training."""
-    context_tokens: int = Field(1024, ge=64)
+    context_tokens: int = Field(default=1024, ge=64)
     """Longest prompt and response together, in tokens."""
 
 
@@ -41,7 +41,9 @@ class Prompt(Strict):
         ):
             missing = [mark for mark in needed if mark not in text]
             if missing:
-                raise ConfigError(f"prompt.{name} does not contain {' and '.join(missing)}; put it where the text belongs")
+                raise ConfigError(
+                    f"prompt.{name} does not contain {' and '.join(missing)}; put it where the text belongs"
+                )
         return self
 
 
@@ -61,9 +63,9 @@ class Data(Strict):
     """How rows are read: `own` by `data.fields`, or the layout of a public data set."""
     fields: Fields = Fields()
     """Field names for `format: own`."""
-    limit: int | None = Field(None, ge=1)
+    limit: int | None = Field(default=None, ge=1)
     """Use only the first so many valid problems; unset: all."""
-    generated_problems: int = Field(96, ge=1)
+    generated_problems: int = Field(default=96, ge=1)
     """Number of problems that `path: generated` makes."""
     generated_seed: int = 0
     """Seed of the generated problems."""
@@ -74,90 +76,90 @@ class Rewrite(Strict):
     """Samples in each wave of the self stage, which ends after the first wave with a correct one; `[8]` is a fixed n, `[]` skips the stage."""
     guided_waves: list[Annotated[int, Field(ge=1)]] = [1, 1, 2]
     """The same for the guided stage."""
-    max_tokens: int = Field(256, ge=1)
+    max_tokens: int = Field(default=256, ge=1)
     """Longest sampled response, in tokens."""
-    temperature: float = Field(1.0, gt=0, le=2)
+    temperature: float = Field(default=1.0, gt=0, le=2)
     """Sampling temperature; 1 samples the policy itself."""
-    top_p: float = Field(1.0, gt=0, le=1)
+    top_p: float = Field(default=1.0, gt=0, le=1)
     """Nucleus sampling; 1 samples the policy itself and is fastest."""
     pick: Literal["random", "shortest", "most_likely"] = "random"
     """Which of several correct responses of a wave is kept; `random` is seeded by the problem's id."""
     keep_text: bool = True
     """Keep the text of every attempt, for the report."""
-    commit_problems: int = Field(16, ge=1)
+    commit_problems: int = Field(default=16, ge=1)
     """Problems that are written together; a kill costs at most this many times `engine.concurrent_commits` a pool actor."""
 
 
 class Engine(Strict):
-    actors: int = Field(1, ge=1)
+    actors: int = Field(default=1, ge=1)
     """Engines in the pool, one vLLM engine each."""
-    cpus: float = Field(1, gt=0)
+    cpus: float = Field(default=1, gt=0)
     """CPU cores that an engine's actor reserves with Ray."""
-    gpus: float = Field(0, ge=0)
+    gpus: float = Field(default=0, ge=0)
     """GPUs of an engine; 0 runs it on the CPU."""
-    max_sequences: int = Field(64, ge=1)
+    max_sequences: int = Field(default=64, ge=1)
     """Sequences that an engine decodes at once."""
-    kv_cache_gib: float = Field(2, gt=0)
+    kv_cache_gib: float = Field(default=2, gt=0)
     """Size of the key-value cache on a CPU, GiB."""
-    gpu_memory_share: float = Field(0.9, gt=0, le=1)
+    gpu_memory_share: float = Field(default=0.9, gt=0, le=1)
     """Share of a GPU's memory that an engine takes."""
-    concurrent_commits: int = Field(8, ge=1)
+    concurrent_commits: int = Field(default=8, ge=1)
     """Groups of `rewrite.commit_problems` problems in work at once in an actor."""
-    start_tries: int = Field(2, ge=1)
+    start_tries: int = Field(default=2, ge=1)
     """How often starting an engine is tried before the job gives up."""
 
 
 class Verify(Strict):
     kind: Literal["math"] = "math"
     """How answers are compared; `math` is symbolic and numeric equality by math-verify."""
-    timeout_s: float = Field(5.0, gt=0)
+    timeout_s: float = Field(default=5.0, gt=0)
     """Limit for one response, seconds; the process that exceeds it is killed."""
-    memory_mb: int = Field(1024, ge=256)
+    memory_mb: int = Field(default=1024, ge=256)
     """Limit for one verifying process, MiB."""
-    workers: int = Field(1, ge=1)
+    workers: int = Field(default=1, ge=1)
     """Verifying processes beside each engine."""
 
 
 class Train(Strict):
     objective: Objective = Dft()
     """The loss of a token."""
-    workers: int = Field(1, ge=1)
+    workers: int = Field(default=1, ge=1)
     """Data-parallel training processes."""
-    cpus_per_worker: float = Field(1, gt=0)
+    cpus_per_worker: float = Field(default=1, gt=0)
     """CPU cores that a training process reserves with Ray."""
-    gpus_per_worker: float = Field(0, ge=0)
+    gpus_per_worker: float = Field(default=0, ge=0)
     """GPUs of a training process; 0 trains on the CPU."""
     zero_stage: Literal[0, 1, 2, 3] = 2
     """DeepSpeed ZeRO stage: what is sharded over the workers (0 nothing, 1 optimizer, 2 and gradients, 3 and weights)."""
-    epochs: int = Field(1, ge=1)
+    epochs: int = Field(default=1, ge=1)
     """Passes over the rewrites."""
-    global_batch: int = Field(16, ge=1)
+    global_batch: int = Field(default=16, ge=1)
     """Rows in one optimizer step, over all workers."""
-    micro_batch_tokens: int = Field(2048, ge=16)
+    micro_batch_tokens: int = Field(default=2048, ge=16)
     """Tokens, of rows packed together, that a worker computes at once; at least `max_tokens`."""
-    max_tokens: int = Field(1024, ge=16)
+    max_tokens: int = Field(default=1024, ge=16)
     """Longest prompt and response together, in tokens; longer rows are cut on the right."""
-    learning_rate: float = Field(2e-5, gt=0)
+    learning_rate: float = Field(default=2e-5, gt=0)
     """Peak learning rate."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """Learning rate after the warm-up."""
-    warmup: float = Field(0.1, ge=0, lt=1)
+    warmup: float = Field(default=0.1, ge=0, lt=1)
     """Share of all steps over which the learning rate rises from 0."""
     betas: tuple[float, float] = (0.9, 0.95)
     """AdamW's decay rates."""
-    weight_decay: float = Field(0.01, ge=0)
+    weight_decay: float = Field(default=0.01, ge=0)
     """AdamW's weight decay."""
-    clip: float = Field(1.0, gt=0)
+    clip: float = Field(default=1.0, gt=0)
     """Largest gradient norm; larger gradients are scaled down to it."""
-    head_chunk_tokens: int = Field(512, ge=1)
+    head_chunk_tokens: int = Field(default=512, ge=1)
     """Tokens whose logits exist at once."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, a third more time."""
-    checkpoint_steps: int = Field(50, ge=1)
+    checkpoint_steps: int = Field(default=50, ge=1)
     """Optimizer steps between checkpoints."""
-    keep_checkpoints: int = Field(2, ge=1)
+    keep_checkpoints: int = Field(default=2, ge=1)
     """Checkpoints that are kept."""
-    max_failures: int = Field(2, ge=0)
+    max_failures: int = Field(default=2, ge=0)
     """How often Ray Train starts the workers again after one has died."""
 
 
@@ -168,15 +170,15 @@ class Evaluate(Strict):
     """As `data.format`."""
     fields: Fields = Fields()
     """Field names for `format: own`."""
-    limit: int = Field(100, ge=1)
+    limit: int = Field(default=100, ge=1)
     """Number of held-out problems."""
-    samples: int = Field(1, ge=1)
+    samples: int = Field(default=1, ge=1)
     """Samples a problem; accuracy is the mean over all."""
-    temperature: float = Field(1.0, ge=0, le=2)
+    temperature: float = Field(default=1.0, ge=0, le=2)
     """Sampling temperature; 0 is greedy."""
-    top_p: float = Field(1.0, gt=0, le=1)
+    top_p: float = Field(default=1.0, gt=0, le=1)
     """Nucleus sampling; 1 leaves it off."""
-    max_tokens: int = Field(256, ge=1)
+    max_tokens: int = Field(default=256, ge=1)
     """Longest response, in tokens."""
 
 
@@ -190,7 +192,7 @@ class Cluster(Strict):
 class Recipe(Strict):
     run: str = Field(min_length=1)
     """The run's folder, for example `runs/demo`: everything the run leaves is there."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     """Seed of the engines and of the order of training."""
     model: Model = Model()
     prompt: Prompt = Prompt()

@@ -99,12 +99,9 @@ class EngineActor:
             raise
 
     def _start(self) -> Sampler:
-        if self.spec.sampler_factory is not None:
-            return self.spec.sampler_factory(self.prompts)
-        settings = self.spec.vllm_settings((self.prompts.end_of_turn,))
         for tries_left in reversed(range(self.spec.engine.start_tries)):
             try:
-                return VllmSampler(settings, raw_distribution=self.spec.raw_distribution)
+                return self._new_sampler()
             except EngineError as error:
                 logger.exception("the engine did not start; %d tries left", tries_left)
                 if not tries_left:
@@ -113,6 +110,12 @@ class EngineActor:
                     raise
                 time.sleep(1)
         raise AssertionError("engine.start_tries is at least 1")
+
+    def _new_sampler(self) -> Sampler:
+        if self.spec.sampler_factory is not None:
+            return self.spec.sampler_factory(self.prompts)
+        settings = self.spec.vllm_settings((self.prompts.end_of_turn,))
+        return VllmSampler(settings, raw_distribution=self.spec.raw_distribution)
 
 
 def engine_spec(

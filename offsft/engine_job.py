@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow.dataset
 import ray
 import ray.data
+import ray.exceptions
 from ray.actor import ActorHandle
 from ray.data.checkpoint import CheckpointConfig
 
@@ -45,7 +46,7 @@ class EngineJob:
         if total == before and self._complete(total):
             return {"sampled_tokens": 0, "seconds": 0.0}
         started_s = time.monotonic()
-        tally = Tally.remote()
+        tally: Any = Tally.remote()
         self.output.mkdir(parents=True, exist_ok=True)
         with shown(tally, console, what=self.name, total=total, done_before=before):
             try:

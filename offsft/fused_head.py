@@ -75,7 +75,9 @@ class _FusedHead(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         upstream = grads[0]
-        grad_weight_VD = None if ctx.grad_weight_VD is None else ctx.grad_weight_VD * upstream.to(ctx.grad_weight_VD.dtype)
+        grad_weight_VD = (
+            None if ctx.grad_weight_VD is None else ctx.grad_weight_VD * upstream.to(ctx.grad_weight_VD.dtype)
+        )
         return ctx.grad_hidden_TD * upstream.to(ctx.grad_hidden_TD.dtype), grad_weight_VD, None, None, None, None
 
 

@@ -67,7 +67,9 @@ def _check_hub_name(model: Model) -> str:
         AutoConfig.from_pretrained(model.path, revision=model.revision)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise ModelError(f"model.path={model.path} is neither a folder nor a model that can be fetched: {reason}") from None
+        raise ModelError(
+            f"model.path={model.path} is neither a folder nor a model that can be fetched: {reason}"
+        ) from None
     return model.path
 
 
@@ -121,7 +123,9 @@ def _report(folder: RunFolder, console: Console) -> None:
     from offsft.report import summary_table, write_report, write_summary
 
     if not any(folder.result(stage) for stage in STAGES if stage != "report"):
-        raise RunFolderError(f"{folder.path} holds no finished stage to report on; run jobs.pipeline or jobs.rewrite first")
+        raise RunFolderError(
+            f"{folder.path} holds no finished stage to report on; run jobs.pipeline or jobs.rewrite first"
+        )
     console.progress("report: drawing")
     summary = write_summary(folder.path)
     write_report(folder.path)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
+import ray.exceptions
 from ray.actor import ActorHandle
 
 from offsft.console import Console, span

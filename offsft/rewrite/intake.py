@@ -105,7 +105,7 @@ def _accepted_and_rejected(source: Source, room: Room, files: list[str]) -> Iter
     dataset.set_name("intake")
     dataset.context.execution_options.preserve_order = True
     for batch in dataset.iter_batches(batch_format="pyarrow", batch_size=_BATCH_ROWS):
-        for row in batch.to_pylist():
+        for row in pa.table(batch).to_pylist():
             if row["reason"] is None:
                 key = bytes.fromhex(row["id"])
                 if key in seen:

@@ -5,7 +5,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import pyarrow.compute as pc
 import pyarrow.dataset
 
 from offsft.cascade import CascadeSettings
@@ -131,7 +130,7 @@ def _summary(folder: RunFolder) -> dict[str, Any]:
         **{str(source): sources[str(source)] for source in Source},
         "quarantined": reasons.total(),
         "quarantine_reasons": dict(reasons),
-        "generated_tokens": pc.sum(rewrites["generated_tokens"]).as_py(),
-        "expert_mean_logprob": pc.mean(rewrites["expert_mean_logprob"]).as_py(),
+        "generated_tokens": sum(rewrites["generated_tokens"].to_pylist()),
+        "expert_mean_logprob": sum(rewrites["expert_mean_logprob"].to_pylist()) / rewrites.num_rows,
         "kept_mean_logprob": sum(kept) / len(kept),
     }

@@ -28,4 +28,6 @@ class Rewrite(EngineActor):
             problem, prompts=self.prompts, sampler=self.sampler, verifier=self.verifier, settings=self._settings
         )
         self.count(done.source, done.generated_tokens)
-        return rewrite_row(done, verifier=self.spec.verify.kind, policy=self.spec.policy, prompt_version=self.prompts.version)
+        return rewrite_row(
+            done, verifier=self.spec.verify.kind, policy=self.spec.policy, prompt_version=self.prompts.version
+        )

@@ -39,7 +39,9 @@ class ScriptedSampler:
             ids = self.encode(text)
             finished = len(ids) <= params.max_tokens
             ids = ids[: params.max_tokens]
-            completions.append(Completion(text, ids, scripted_logprobs(prompt_ids, ids), "stop" if finished else "length"))
+            completions.append(
+                Completion(text, ids, scripted_logprobs(prompt_ids, ids), "stop" if finished else "length")
+            )
         return completions
 
     async def score(self, prompt_ids: list[int], response_ids: list[int]) -> list[float]:

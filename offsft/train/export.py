@@ -15,7 +15,7 @@ def gathered_weights(engine: Any, *, zero3: bool, rank: int) -> dict[str, torch.
         weights = engine._zero3_consolidated_16bit_state_dict()
     else:
         weights = engine.module.state_dict() if rank == 0 else None
-    if rank != 0:
+    if rank != 0 or weights is None:
         return None
     prefix = "model."
     # The wrapper's own name for the model is not part of the model's.

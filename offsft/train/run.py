@@ -92,7 +92,9 @@ def _cause(error: BaseException) -> BaseException:
                 return cause
         seen = seen.__cause__
     last_line = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-    return TrainingError(f"training failed: {last_line}; the workers' logs are train-*.log in logs/ of the run's folder")
+    return TrainingError(
+        f"training failed: {last_line}; the workers' logs are train-*.log in logs/ of the run's folder"
+    )
 
 
 def _lines(metrics: Path) -> list[dict[str, Any]]:

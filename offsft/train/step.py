@@ -21,7 +21,9 @@ class PolicyLoss(nn.Module):
     def __init__(self, model: Any, objective: Objective, *, chunk_tokens: int, zero3: bool) -> None:
         super().__init__()
         if getattr(model.config, "final_logit_softcapping", None) or getattr(model.config, "logit_scale", None):
-            raise ModelError(f"{model.config.model_type} scales or caps its logits, which the fused head does not do yet")
+            raise ModelError(
+                f"{model.config.model_type} scales or caps its logits, which the fused head does not do yet"
+            )
         self.model = model
         self._objective = objective
         self._loss = token_loss(objective)

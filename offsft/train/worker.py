@@ -98,9 +98,7 @@ def start_engine(model: Any, settings: Train, dtype: str) -> Any:
     return engine
 
 
-def train_step(
-    engine: Any, rows: list[Row], plan: Plan, step: int, rank: int, settings: Train
-) -> tuple[Sums, float]:
+def train_step(engine: Any, rows: list[Row], plan: Plan, step: int, rank: int, settings: Train) -> tuple[Sums, float]:
     """One optimizer step of the plan, and its learning rate.
 
     Raises:

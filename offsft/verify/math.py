@@ -20,8 +20,6 @@ _STATED = re.compile(
     re.IGNORECASE,
 )
 _SENTENCE_END = re.compile(r"[.!?](?:\s|$)")
-_DECORATION = re.compile(r"^[\s*$`\\(\[\]]*\$?|[\s*$`.,;:!\])]+$")
-_NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:/\d+)?")
 _NUMBER_WITH_UNIT = re.compile(
     r"^[-+]?[$€£]?\s?(?P<number>[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|[-+]?\.\d+)\s?(?P<unit>%|\\%|[A-Za-z][A-Za-z .]*)?$"
 )
@@ -36,11 +34,10 @@ def final_answer(response: str) -> str | None:
     boxed = last_boxed(tail)
     if boxed is not None:
         return boxed or None
-    stated = None
-    for stated in _STATED.finditer(tail):
-        pass
-    if stated is None:
+    statements = list(_STATED.finditer(tail))
+    if not statements:
         return None
+    stated = statements[-1]
     text = stated["marked"] if stated["marked"] is not None else _SENTENCE_END.split(stated["said"], maxsplit=1)[0]
     return text.strip().strip("*$` ").rstrip(".,;:") or None
 
@@ -71,7 +68,9 @@ def _plain_number(text: str) -> float | None:
     match = _NUMBER_WITH_UNIT.match(text.strip().strip("$").replace("\\$", "$").replace("\\!", ""))
     if match is None or match["unit"] in ("%", "\\%"):
         return None
-    return float(match["number"].replace(",", "")) * (-1 if text.strip().startswith("-") and match["number"][0] != "-" else 1)
+    return float(match["number"].replace(",", "")) * (
+        -1 if text.strip().startswith("-") and match["number"][0] != "-" else 1
+    )
 
 
 def _equal_by_math_verify(found: str, reference: str) -> bool:
@@ -79,6 +78,6 @@ def _equal_by_math_verify(found: str, reference: str) -> bool:
 
     # No time limit of its own: it is a SIGALRM, which works in a main thread only. The pool kills instead.
     configs = [LatexExtractionConfig(), ExprExtractionConfig()]
-    gold = parse(f"\\boxed{{{reference}}}", extraction_config=configs, parsing_timeout=None)
-    target = parse(f"\\boxed{{{found}}}", extraction_config=configs, parsing_timeout=None)
-    return bool(gold and target and verify(gold, target, timeout_seconds=None))
+    gold = parse(f"\\boxed{{{reference}}}", extraction_config=configs, parsing_timeout=0)
+    target = parse(f"\\boxed{{{found}}}", extraction_config=configs, parsing_timeout=0)
+    return bool(gold and target and verify(gold, target, timeout_seconds=0))

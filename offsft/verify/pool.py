@@ -1,6 +1,7 @@
 """Verification in processes that are killed when they take too long or too much memory."""
 
 import asyncio
+import logging
 import multiprocessing
 import resource
 from collections.abc import Callable
@@ -12,8 +13,6 @@ from offsft.protocols import Verdict
 from offsft.records import Outcome, Problem
 
 Judge = Callable[[str, str], Verdict]
-_START_S = 120.0
-"""How long a new process may take to import what the judge needs; not counted as verification."""
 
 
 class VerifierPool:
@@ -23,7 +22,9 @@ class VerifierPool:
     makes first, so that imports do not count as verification.
     """
 
-    def __init__(self, judge: Judge, *, workers: int, timeout_s: float, memory_mb: int, warm_up: tuple[str, str]) -> None:
+    def __init__(
+        self, judge: Judge, *, workers: int, timeout_s: float, memory_mb: int, warm_up: tuple[str, str]
+    ) -> None:
         self._judge = judge
         self._timeout_s = timeout_s
         self.timeouts = 0
@@ -57,6 +58,8 @@ class VerifierPool:
 
 
 def _prepare(judge: Judge, warm_up: tuple[str, str], memory_mb: int) -> None:
+    # math-verify warns at each call that its own time limit is off.
+    logging.getLogger("math_verify").setLevel(logging.ERROR)
     judge(*warm_up)
     # On top of what the imports have mapped already; a breach is a MemoryError, or ends the process.
     with open("/proc/self/statm") as statm:

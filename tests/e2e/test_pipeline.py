@@ -1,0 +1,132 @@
+"""The whole method on a few problems, as a user types it: real vLLM, real Ray, real DeepSpeed, the embedded model."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.dataset
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.e2e
+
+SETTINGS = [
+    "jobs/recipes/demo.yaml",
+    "data.generated_problems=6",
+    "rewrite.max_tokens=48",
+    "rewrite.self_waves=[1]",
+    "rewrite.guided_waves=[1]",
+    "train.global_batch=3",
+    "train.epochs=1",
+    "evaluate.limit=6",
+    "evaluate.max_tokens=48",
+]
+
+
+def job(name, *arguments, timeout=900):
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    return subprocess.run(
+        [sys.executable, "-m", f"jobs.{name}", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=timeout,
+        env=environment,
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    run = tmp_path_factory.mktemp("pipeline") / "run"
+    done = job("pipeline", *SETTINGS, f"run={run}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return run, done
+
+
+def test_the_summary_holds_every_stage(finished):
+    run, _ = finished
+    summary = json.loads((run / "summary.json").read_text())
+    rewrite = summary["rewrite"]
+    assert rewrite["problems"] == rewrite["self"] + rewrite["guided"] + rewrite["expert"] == 6
+    assert rewrite["quarantined"] == 0
+    assert rewrite["generated_tokens"] > 0
+    assert rewrite["tokens_per_s"] > 0
+    assert summary["gap"]["expert_mean_logprob"] < 0
+    assert summary["gap"]["kept_mean_logprob"] < 0
+    assert summary["train"]["steps"] == 2
+    assert summary["train"]["final_loss"] > 0
+    assert summary["evaluate"]["problems"] == 6
+    assert 0 <= summary["evaluate"]["base"]["accuracy"] <= 1
+    assert 0 <= summary["evaluate"]["trained"]["accuracy"] <= 1
+    assert summary["seconds"] > 0
+
+
+def test_what_was_sampled_is_what_is_trained_on(finished):
+    from transformers import AutoTokenizer
+
+    run, _ = finished
+    rows = pyarrow.dataset.dataset(run / "rewrites", format="parquet").to_table().to_pylist()
+    tokenizer = AutoTokenizer.from_pretrained(run / "model")
+    assert len({row["id"] for row in rows}) == len(rows) == 6
+    for row in rows:
+        assert row["response_ids"][-1] == tokenizer.eos_token_id
+        assert tokenizer.decode(row["response_ids"][:-1]).strip() == row["response"].strip()
+        assert len(row["policy_logprobs"]) == len(row["response_ids"])
+        assert row["problem"] in tokenizer.decode(row["prompt_ids"])
+        assert all(logprob <= 0 for logprob in row["policy_logprobs"])
+
+
+def test_the_engine_scores_as_transformers_does(finished):
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from offsft.demo.model import embedded_model
+
+    run, _ = finished
+    row = pyarrow.dataset.dataset(run / "rewrites", format="parquet").to_table().to_pylist()[0]
+    model = AutoModelForCausalLM.from_pretrained(embedded_model(), dtype=torch.float32)
+    ids = torch.tensor([row["prompt_ids"] + row["response_ids"]])
+    with torch.no_grad():
+        logprobs = torch.log_softmax(model(ids).logits[0].float(), dim=-1)
+    first = len(row["prompt_ids"])
+    want = [logprobs[first - 1 + i, token].item() for i, token in enumerate(row["response_ids"])]
+    assert row["policy_logprobs"] == pytest.approx(want, abs=0.01)
+
+
+def test_the_screen_shows_progress_and_no_chatter(finished):
+    run, done = finished
+    assert "rewrite: 6 problems" in done.stdout
+    assert "train: 2 steps" in done.stdout
+    assert "report: " in done.stdout
+    for noise in ("INFO", "WARNING", "Traceback", "EngineCore", "(pid="):
+        assert noise not in done.stdout + done.stderr
+    assert list((run / "logs").glob("engine-*.log"))
+    assert (run / "logs" / "train-1.log").exists()
+
+
+def test_the_report_is_there_and_the_run_can_be_repeated_at_once(finished):
+    run, _ = finished
+    assert (run / "report.html").stat().st_size > 20_000
+    before = (run / "rewrite.json").read_text()
+    again = job("pipeline", *SETTINGS, f"run={run}", timeout=120)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "rewrite: already done" in again.stdout
+    assert (run / "rewrite.json").read_text() == before
+
+
+def test_another_experiment_does_not_get_into_the_folder(finished):
+    run, _ = finished
+    done = job("pipeline", *SETTINGS, f"run={run}", "rewrite.temperature=0.5")
+    assert done.returncode == 1
+    assert "rewrite.temperature is 0.5, but run/ was begun with 0.7" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_missing_input_is_one_clear_line(tmp_path):
+    done = job("rewrite", "jobs/recipes/demo.yaml", f"run={tmp_path / 'r'}", f"data.path={tmp_path / 'none.jsonl'}")
+    assert done.returncode == 1
+    assert "none.jsonl does not exist; give a JSONL or Parquet file" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr

@@ -1,0 +1,135 @@
+"""Training for real: DeepSpeed under Ray Train on a tiny model. However the work is divided, the numbers are the same."""
+
+import json
+import random
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from offsft.errors import TrainingError
+from offsft.recipes import load
+from offsft.run_folder import RunFolder
+from offsft.train.rows import Row, pack
+from offsft.train.run import train
+from offsft.train.step import PolicyLoss
+
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("ray_session")]
+
+RTOL = 2e-4
+"""Relative tolerance of losses and gradient norms between two ways to divide the same float32 work."""
+
+
+def write_rewrites(folder, rows=10):
+    draw = random.Random(0)
+    folder.rewrites.mkdir(parents=True)
+    items = [
+        {
+            "id": f"{i:02d}",
+            "source": "self",
+            "prompt_ids": [draw.randrange(250) for _ in range(draw.randint(3, 30))],
+            "response_ids": [draw.randrange(250) for _ in range(draw.randint(1, 40))],
+        }
+        for i in range(rows)
+    ]
+    pq.write_table(pa.Table.from_pylist(items), folder.rewrites / "a.parquet")
+    return items
+
+
+def run(path, model, console, *overrides):
+    settings = [
+        f"run={path}",
+        "model.dtype=float32",
+        "train.max_tokens=96",
+        "train.micro_batch_tokens=4096",
+        "train.global_batch=4",
+        "train.learning_rate=1e-2",
+        "train.objective.kind=dft",
+        "train.warmup=0",
+        "train.clip=0.5",
+    ]
+    recipe = load(None, [*settings, *overrides])
+    folder = RunFolder(recipe.run)
+    folder.open(recipe)
+    items = write_rewrites(folder)
+    result = train(recipe, folder, model, console)
+    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    return lines, folder, result, items
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory, tiny_model):
+    """One worker, no sharding, everything in one micro-batch: the run that all others must equal."""
+    from offsft.console import Console
+
+    return run(tmp_path_factory.mktemp("train") / "plain", tiny_model, Console(), "train.zero_stage=0")
+
+
+def test_the_first_step_is_what_the_formula_says(plain, tiny_model):
+    lines, _, result, items = plain
+    assert [line["step"] for line in lines] == [1, 2, 3]
+    assert result["steps"] == 3
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    rows = [Row(item["id"], "self", item["prompt_ids"], item["response_ids"]) for item in items]
+    settings = load(None, ["run=x", "train.objective.kind=dft"]).train
+    policy = PolicyLoss(model, settings.objective, chunk_tokens=7, zero3=False)
+    from offsft.batching import Plan
+
+    chosen = Plan([row.tokens for row in rows], 4, 4096, 1, 0, 1).rows(0)
+    tokens = sum(len(rows[i].response_ids) for i in chosen)
+    loss, logprobs = policy(pack(rows, chosen))
+    (loss / tokens).backward()
+    norm = torch.linalg.vector_norm(torch.stack([p.grad.norm() for p in model.parameters()]))
+    assert lines[0]["loss/objective"] == pytest.approx(loss.item() / tokens, rel=RTOL)
+    assert lines[0]["loss/nll"] == pytest.approx(-logprobs.mean().item(), rel=RTOL)
+    assert lines[0]["optim/grad_norm"] == pytest.approx(norm.item(), rel=RTOL)
+    assert lines[0]["response_tokens"] == tokens
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("train.zero_stage=1", "train.micro_batch_tokens=96"),
+        ("train.zero_stage=2", "train.workers=2", "train.micro_batch_tokens=96"),
+        ("train.zero_stage=3", "train.workers=2", "train.micro_batch_tokens=96", "train.gradient_checkpointing=true"),
+    ],
+    ids=["zero1-small-batches", "zero2-two-ranks", "zero3-two-ranks-checkpointing"],
+)
+def test_however_the_work_is_divided(plain, tmp_path, tiny_model, console, overrides):
+    lines, folder, _, _ = run(tmp_path / "run", tiny_model, console, *overrides)
+    want, plain_folder, _, _ = plain
+    for key in ("loss/objective", "loss/nll", "optim/grad_norm", "weight/mean", "weight/ess_share"):
+        assert [line[key] for line in lines] == pytest.approx([line[key] for line in want], rel=RTOL), key
+    got, expected = (load_file(f.model / "model.safetensors") for f in (folder, plain_folder))
+    assert got.keys() == expected.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(got[name], tensor, rtol=1e-2, atol=2e-3, msg=name)
+
+
+def test_the_exported_model_is_whole_and_has_learnt(plain, tiny_model):
+    _, folder, _, _ = plain
+    tokenizer = AutoTokenizer.from_pretrained(folder.model)
+    assert tokenizer.chat_template
+    before, after = (
+        AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32) for path in (tiny_model, folder.model)
+    )
+    assert after.get_output_embeddings().weight is after.get_input_embeddings().weight
+    assert any(not torch.equal(a, b) for a, b in zip(before.parameters(), after.parameters(), strict=True))
+
+
+def test_two_workers_in_bfloat16_train(tmp_path, tiny_model, console):
+    lines, folder, _, _ = run(tmp_path / "run", tiny_model, console, "model.dtype=bfloat16", "train.workers=2")
+    assert len(lines) == 3
+    assert load_file(folder.model / "model.safetensors")["model.norm.weight"].dtype is torch.bfloat16
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_rows(tmp_path, tiny_model, console):
+    with pytest.raises(
+        TrainingError, match=r"the loss of step \d is .*; lower train.learning_rate, or look at the rows 0"
+    ):
+        run(
+            tmp_path / "run", tiny_model, console, "train.learning_rate=1e38", "train.max_failures=0", "train.workers=2"
+        )

@@ -1,0 +1,161 @@
+"""The rewriting stage on real Ray with a scripted sampler: every row once, whatever happens."""
+
+import json
+from collections import Counter
+
+import pyarrow as pa
+import pyarrow.dataset
+import pyarrow.parquet as pq
+import pytest
+import ray
+import scripted_problems
+from scripted_problems import scripted_sampler, write_problems
+
+from offsft.errors import DataError, EngineError
+from offsft.recipes import load
+from offsft.rewrite.pipeline import run_rewrite
+from offsft.run_folder import RunFolder
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
+ray.cloudpickle.register_pickle_by_value(scripted_problems)
+
+
+def start(tmp_path, data, *overrides):
+    settings = [f"run={tmp_path / 'run'}", f"data.path={data}", "rewrite.commit_problems=4", "rewrite.max_tokens=40"]
+    recipe = load(None, [*settings, "verify.timeout_s=20", *overrides])
+    folder = RunFolder(recipe.run)
+    folder.open(recipe)
+    return recipe, folder
+
+
+def rewrites(folder):
+    return pyarrow.dataset.dataset(folder.rewrites, format="parquet").to_table().to_pylist()
+
+
+def quarantine(folder):
+    return pyarrow.dataset.dataset(folder.quarantine, format="parquet").to_table().to_pylist()
+
+
+def test_each_problem_is_rewritten_once_by_its_stage(tmp_path, tiny_model, console):
+    write_problems(tmp_path / "p.jsonl", 30)
+    recipe, folder = start(tmp_path, tmp_path / "p.jsonl")
+    result = run_rewrite(recipe, folder, tiny_model, console, sampler_factory=scripted_sampler)
+    rows = rewrites(folder)
+    assert {row["problem"] for row in rows} == {f"{('self', 'guided', 'expert')[i % 3]} {i}" for i in range(30)}
+    assert len(rows) == 30
+    assert all(row["source"] == row["problem"].split()[0] for row in rows)
+    assert {key: result[key] for key in ("problems", "self", "guided", "expert", "quarantined")} == {
+        "problems": 30,
+        "self": 10,
+        "guided": 10,
+        "expert": 10,
+        "quarantined": 0,
+    }
+    assert result["generated_tokens"] == sum(row["generated_tokens"] for row in rows) > 0
+    for row in rows:
+        assert len(row["response_ids"]) == len(row["policy_logprobs"])
+        assert (row["behavior_logprobs"] is None) == (row["source"] == "expert")
+
+    again = run_rewrite(recipe, folder, tiny_model, console, sampler_factory=_must_not_start)
+    assert again["generated_tokens"] == result["generated_tokens"]
+
+
+def _must_not_start(prompts):
+    raise AssertionError("an engine was started although all was done")
+
+
+def test_what_is_committed_is_kept_and_the_rest_is_done(tmp_path, tiny_model, console):
+    write_problems(tmp_path / "p.jsonl", 20)
+    recipe, folder = start(tmp_path, tmp_path / "p.jsonl", "engine.concurrent_commits=1")
+
+    def dies_at_seventeen(prompts):
+        sampler = scripted_sampler(prompts)
+        play = sampler.script
+
+        def script(prompt, number):
+            if "self 18" in prompt:
+                raise RuntimeError("out of order")
+            return play(prompt, number)
+
+        sampler.script = script
+        return sampler
+
+    with pytest.raises(ray.exceptions.RayError):
+        run_rewrite(recipe, folder, tiny_model, console, sampler_factory=dies_at_seventeen)
+    first = {row["id"]: row for row in rewrites(folder)}
+    assert 0 < len(first) < 20
+    run_rewrite(recipe, folder, tiny_model, console, sampler_factory=scripted_sampler)
+    rows = rewrites(folder)
+    assert Counter(row["id"] for row in rows).most_common(1)[0][1] == 1
+    assert len(rows) == 20
+    assert {row["id"]: row for row in rows}.items() >= first.items()
+
+
+def test_bad_rows_go_to_quarantine_with_their_place(tmp_path, tiny_model, console):
+    write_problems(tmp_path / "p.jsonl", 6)
+    bad = [
+        b'{"problem": "half',
+        b'{"problem": "\xff\xfe"}',
+        b'{"solution": "1"}',
+        b'{"problem": "", "solution": "1"}',
+        b'{"problem": "no answer here", "solution": "none"}',
+        b'{"problem": "self  0", "solution": "\\\\boxed{0}"}',
+        json.dumps({"problem": "long " * 400, "solution": "\\boxed{1}"}).encode(),
+    ]
+    with (tmp_path / "p.jsonl").open("ab") as file:
+        file.write(b"\n" + b"\n".join(bad) + b"\n")
+    recipe, folder = start(tmp_path, tmp_path / "p.jsonl")
+    result = run_rewrite(recipe, folder, tiny_model, console, sampler_factory=scripted_sampler)
+    assert result["problems"] == len(rewrites(folder)) == 6
+    assert result["quarantined"] == 7
+    found = {row["line"]: row["reason"] for row in quarantine(folder)}
+    assert found == {
+        8: "bad_json",
+        9: "not_utf8",
+        10: "missing_field",
+        11: "empty_field",
+        12: "no_answer",
+        13: "duplicate",
+        14: "too_long",
+    }
+    assert all(row["file"].endswith("p.jsonl") and row["detail"] for row in quarantine(folder))
+
+
+def test_parquet_a_folder_and_a_limit(tmp_path, tiny_model, console):
+    data = tmp_path / "data"
+    data.mkdir()
+    rows = [{"q": f"self {i}", "s": f"\\boxed{{{i}}}"} for i in range(9)]
+    pq.write_table(pa.Table.from_pylist(rows[:5]), data / "a.parquet")
+    (data / "b.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[5:]))
+    recipe, folder = start(tmp_path, data, "data.fields.problem=q", "data.fields.solution=s", "data.limit=7")
+    run_rewrite(recipe, folder, tiny_model, console, sampler_factory=scripted_sampler)
+    assert sorted(row["problem"] for row in rewrites(folder)) == [f"self {i}" for i in range(7)]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "does not exist; give a JSONL or Parquet file"),
+        ("", "is empty"),
+        ("\n\n", "holds no rows"),
+        ("{}\n{}\n", "not one of 2 rows .* is a valid problem .*p.jsonl:1: the field 'problem' is missing"),
+    ],
+)
+def test_input_that_cannot_be_used_at_all_is_one_clear_error(tmp_path, tiny_model, console, content, message):
+    if content is not None:
+        (tmp_path / "p.jsonl").write_text(content)
+    recipe, folder = start(tmp_path, tmp_path / "p.jsonl")
+    with pytest.raises(DataError, match=message):
+        run_rewrite(recipe, folder, tiny_model, console, sampler_factory=scripted_sampler)
+    assert not folder.problems.exists()
+
+
+def test_an_engine_that_cannot_start_gives_its_own_reason(tmp_path, tiny_model, console):
+    write_problems(tmp_path / "p.jsonl", 3)
+    recipe, folder = start(tmp_path, tmp_path / "p.jsonl", "engine.start_tries=1")
+    with pytest.raises(EngineError, match="no such device"):
+        run_rewrite(recipe, folder, tiny_model, console, sampler_factory=_broken)
+
+
+def _broken(prompts):
+    raise EngineError("no such device")

@@ -1,0 +1,106 @@
+"""The floors of the house: which module may import what. Read from the source, so that imports inside functions count."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+HEAVY = {"ray", "vllm", "deepspeed", "torch", "transformers", "fastapi"}
+
+FLOOR_0 = {"errors", "records", "protocols", "strict", "objective_config", "config", "recipes", "run_folder"}
+FLOOR_1 = {"boxed", "problems", "prompts", "cascade", "batching", "verify", "console", "demo", "train.zero", "train.schedule"}  # fmt: skip
+FLOOR_1T = {"objectives", "fused_head"}
+FLOOR_2 = {"sampling", "rewrite", "train", "evaluate", "report", "progress", "engine_actor", "engine_job", "ray_session", "pipeline"}  # fmt: skip
+
+ALLOWED_HEAVY = {
+    **{name: set() for name in FLOOR_0 | FLOOR_1},
+    **{name: {"torch"} for name in FLOOR_1T},
+    "prompts": {"transformers"},  # a tokenizer, loaded inside a function
+    "demo.model": {"torch", "transformers"},  # to unpack the embedded model, inside a function
+    "demo.problems": set(),
+    "demo.templates": set(),
+    "sampling": {"vllm"},
+    "sampling.scripted": set(),
+    "rewrite": {"ray"},
+    "evaluate": {"ray"},
+    "report": set(),
+    "progress": {"ray"},
+    "engine_actor": {"ray"},
+    "engine_job": {"ray"},
+    "ray_session": {"ray"},
+    "pipeline": {"transformers"},
+    "train": {"ray", "torch", "deepspeed", "transformers"},
+}
+
+
+def modules():
+    for path in sorted((ROOT / "offsft").rglob("*.py")):
+        name = ".".join(path.relative_to(ROOT / "offsft").with_suffix("").parts)
+        yield name.removesuffix(".__init__").replace("__init__", ""), path
+
+
+def owner(name, table):
+    """The longest entry of a table that a module is, or lies in."""
+    parts = name.split(".")
+    found = [".".join(parts[:n]) for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in table]
+    return found[0] if found else None
+
+
+def floor(name):
+    for number, names in (
+        (0, FLOOR_0),
+        (1, FLOOR_1),
+        (1, FLOOR_1T),
+        (2, FLOOR_2),
+    ):
+        if owner(name, names):
+            return number
+    return None
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module, node.lineno
+
+
+@pytest.mark.parametrize(("name", "path"), [pair for pair in modules() if pair[0]], ids=lambda v: str(v)[-40:])
+def test_no_import_breaks_a_floor(name, path):
+    assert floor(name) is not None, f"{name} stands on no floor; put it on one in this test"
+    for imported, line in imports(path):
+        where = f"{path.relative_to(ROOT)}:{line} imports {imported}"
+        top = imported.split(".")[0]
+        assert top not in {"jobs", "services"}, f"{where}: nobody imports the entry points"
+        if top == "offsft" and imported != "offsft":
+            above = floor(imported.removeprefix("offsft."))
+            assert above is not None, f"{where}, which stands on no floor"
+            assert above <= floor(name), f"{where}: floor {floor(name)} may not use floor {above}"
+        if top in HEAVY:
+            allowed = ALLOWED_HEAVY.get(owner(name, ALLOWED_HEAVY) or "", set())
+            assert top in allowed, f"{where}: floor {floor(name)} does without {top}"
+
+
+def test_only_one_file_imports_vllm():
+    users = [
+        str(path.relative_to(ROOT)) for _, path in modules() if any(i.split(".")[0] == "vllm" for i, _ in imports(path))
+    ]
+    assert users == ["offsft/sampling/vllm.py"]
+
+
+@pytest.mark.parametrize(
+    ("names", "blocked"), [(FLOOR_0 | FLOOR_1, HEAVY), (FLOOR_1T, HEAVY - {"torch"})], ids=["0-1", "1t"]
+)
+def test_the_lower_floors_import_without_the_frameworks(names, blocked):
+    code = (
+        "import sys, importlib\n"
+        f"for name in {sorted(blocked)!r}: sys.modules[name] = None\n"
+        f"for name in {sorted(names)!r}: importlib.import_module('offsft.' + name)\n"
+        "print('ok')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "ok", done.stderr

@@ -1,0 +1,110 @@
+"""Recipes: overriding, refusing, describing."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from offsft.config import Recipe
+from offsft.errors import ConfigError
+from offsft.recipes import describe, dump, load
+
+RECIPES = Path(__file__).parents[2] / "jobs" / "recipes"
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.name)
+def test_every_recipe_that_comes_with_the_project_is_valid(path):
+    assert load(path, []).run
+
+
+def test_an_override_replaces_the_recipe_and_keeps_the_rest(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text("run: a\ntrain: {zero_stage: 1, workers: 2}\n")
+    recipe = load(path, ["train.zero_stage=3", "train.learning_rate=2e-4"])
+    assert (recipe.train.zero_stage, recipe.train.workers, recipe.train.learning_rate) == (3, 2, 2e-4)
+
+
+def test_a_dumped_recipe_reads_back_as_itself(tmp_path):
+    recipe = load(None, ["run=a", "train.objective.kind=sft", "rewrite.self_waves=[3]"])
+    path = tmp_path / "r.yaml"
+    path.write_text(dump(recipe))
+    assert load(path, []) == recipe
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ([], r"run is not set; add `run: \.\.\.`"),
+        (["run=a", "train.zero_stages=3"], r"train\.zero_stages=3: there is no such setting; did you mean train\.zero_stage\?"),
+        (["run=a", "engine.actors=many"], r"engine\.actors='many': input should be a valid integer"),
+        (["run=a", "train.zero_stage=7"], r"train\.zero_stage=7: input should be 0, 1, 2 or 3"),
+        (["run=a", "rewrite.self_waves=[0]"], r"rewrite\.self_waves\.0=0: .* greater than or equal to 1"),
+        (["run=a", "train"], r"'train' is not an override; write key=value"),
+        (["run=a", "seed.x=1", "seed=["], r"the value of 'seed=\[' is not valid YAML"),
+        (["run=a", "rewrite.max_tokens=5000"], r"rewrite\.max_tokens=5000 leaves no room for a prompt"),
+        (["run=a", "train.micro_batch_tokens=20"], r"train\.micro_batch_tokens=20 cannot hold a row of train\.max_tokens=1024"),
+        (["run=a", "train.workers=9", "train.global_batch=8"], r"train\.global_batch=8 .* at least 9"),
+        (["run=a", "evaluate.temperature=0", "evaluate.samples=4"], r"set evaluate\.samples=1"),
+        (["run=a", "prompt.guided='{problem}'"], r"prompt\.guided does not contain \{solution\}"),
+    ],
+)  # fmt: skip
+def test_a_wrong_setting_is_refused_with_its_path_and_what_to_do(overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        load(None, overrides)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"run: [", "is not valid YAML"), (b"- 1", "must be a mapping"), (b"\xff\xfe\x00", "cannot be read")],
+)
+def test_a_recipe_that_is_no_recipe_is_refused(tmp_path, content, message):
+    path = tmp_path / "r.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=message):
+        load(path, [])
+
+
+def test_every_setting_is_documented_with_a_unit_of_sense():
+    settings = list(describe())
+    assert len({key for key, *_ in settings}) == len(settings)
+    for key, kind, default, meaning in settings:
+        assert kind, key
+        assert default, key
+        assert key.endswith("objective.kind") or re.search(r"[.;)]$", meaning), (
+            f"{key} lacks documentation: {meaning!r}"
+        )
+
+
+def test_help_answers_without_loading_anything_heavy():
+    code = (
+        "import sys; sys.argv = ['x', '--help']\n"
+        "import jobs.pipeline as job\n"
+        "from jobs.command import run\n"
+        "try: run(('rewrite',), job.__doc__)\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "heavy = {'ray', 'torch', 'vllm', 'deepspeed', 'transformers', 'pyarrow'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=RECIPES.parents[1])
+    assert done.returncode == 0, done.stderr
+    assert "train.learning_rate  (float > 0; default 2e-05)" in done.stdout
+
+
+def test_a_wrong_setting_ends_a_job_with_one_line_and_status_2():
+    done = subprocess.run(
+        [sys.executable, "-m", "jobs.pipeline", "run=a", "train.zero_stages=3"],
+        capture_output=True,
+        text=True,
+        cwd=RECIPES.parents[1],
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: train.zero_stages=3: there is no such setting")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_settings_cannot_change_after_parsing():
+    recipe = Recipe(run="a")
+    with pytest.raises(ValueError, match="frozen"):
+        recipe.seed = 3  # type: ignore[misc]
