@@ -69,6 +69,8 @@ class EngineJob:
         context.checkpoint_config = CheckpointConfig(
             id_column="id", checkpoint_path=str(self.committed), delete_checkpoint_on_success=False
         )
+        # The second reader packs small files into one block; here a file is the unit that is committed.
+        context.use_datasource_v2 = False
         with ray.data.DataContext.current(context):
             shards = sorted(str(path) for path in self.problems.glob("*.parquet"))
             dataset = ray.data.read_parquet(shards, override_num_blocks=len(shards)).map_batches(

@@ -3,6 +3,7 @@
 import json
 import re
 
+from offsft.errors import EngineError
 from offsft.sampling.scripted import ScriptedSampler
 
 FATES = ("self", "guided", "expert")
@@ -20,6 +21,14 @@ def script(prompt: str, number: int) -> str:
 def scripted_sampler(prompts):
     tokenizer = prompts._tokenizer
     return ScriptedSampler(script, encode=prompts.response, decode=tokenizer.decode, delay_s=0.01)
+
+
+def must_not_start(prompts):
+    raise AssertionError("an engine was started although all was done")
+
+
+def broken_sampler(prompts):
+    raise EngineError("no such device")
 
 
 def write_problems(path, count, start=0):

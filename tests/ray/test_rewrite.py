@@ -56,24 +56,20 @@ def test_each_problem_is_rewritten_once_by_its_stage(tmp_path, tiny_model, conso
         assert len(row["response_ids"]) == len(row["policy_logprobs"])
         assert (row["behavior_logprobs"] is None) == (row["source"] == "expert")
 
-    again = run_rewrite(recipe, folder, tiny_model, console, sampler_factory=_must_not_start)
+    again = run_rewrite(recipe, folder, tiny_model, console, sampler_factory=scripted_problems.must_not_start)
     assert again["generated_tokens"] == result["generated_tokens"]
 
 
-def _must_not_start(prompts):
-    raise AssertionError("an engine was started although all was done")
-
-
 def test_what_is_committed_is_kept_and_the_rest_is_done(tmp_path, tiny_model, console):
-    write_problems(tmp_path / "p.jsonl", 20)
+    write_problems(tmp_path / "p.jsonl", 40)
     recipe, folder = start(tmp_path, tmp_path / "p.jsonl", "engine.concurrent_commits=1")
 
-    def dies_at_seventeen(prompts):
+    def dies_late(prompts):
         sampler = scripted_sampler(prompts)
         play = sampler.script
 
         def script(prompt, number):
-            if "self 18" in prompt:
+            if "self 39" in prompt:
                 raise RuntimeError("out of order")
             return play(prompt, number)
 
@@ -81,14 +77,15 @@ def test_what_is_committed_is_kept_and_the_rest_is_done(tmp_path, tiny_model, co
         return sampler
 
     with pytest.raises(ray.exceptions.RayError):
-        run_rewrite(recipe, folder, tiny_model, console, sampler_factory=dies_at_seventeen)
+        run_rewrite(recipe, folder, tiny_model, console, sampler_factory=dies_late)
     first = {row["id"]: row for row in rewrites(folder)}
-    assert 0 < len(first) < 20
+    assert 0 < len(first) < 40
     run_rewrite(recipe, folder, tiny_model, console, sampler_factory=scripted_sampler)
     rows = rewrites(folder)
     assert Counter(row["id"] for row in rows).most_common(1)[0][1] == 1
-    assert len(rows) == 20
-    assert {row["id"]: row for row in rows}.items() >= first.items()
+    assert len(rows) == 40
+    after = {row["id"]: row for row in rows}
+    assert all(after[key] == row for key, row in first.items())
 
 
 def test_bad_rows_go_to_quarantine_with_their_place(tmp_path, tiny_model, console):
@@ -154,8 +151,4 @@ def test_an_engine_that_cannot_start_gives_its_own_reason(tmp_path, tiny_model, 
     write_problems(tmp_path / "p.jsonl", 3)
     recipe, folder = start(tmp_path, tmp_path / "p.jsonl", "engine.start_tries=1")
     with pytest.raises(EngineError, match="no such device"):
-        run_rewrite(recipe, folder, tiny_model, console, sampler_factory=_broken)
-
-
-def _broken(prompts):
-    raise EngineError("no such device")
+        run_rewrite(recipe, folder, tiny_model, console, sampler_factory=scripted_problems.broken_sampler)
