@@ -1,7 +1,6 @@
 """One optimizer step: packed micro-batches through the policy and the fused head, divided once by the global count."""
 
 import math
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,40 +17,29 @@ from offsft.train.rows import Packed, Row, pack
 class PolicyLoss(nn.Module):
     """A causal language model whose forward pass returns the objective's summed loss instead of logits."""
 
-    def __init__(self, model: Any, objective: Objective, *, chunk_tokens: int, zero3: bool) -> None:
+    def __init__(self, model: Any, objective: Objective, *, chunk_tokens: int) -> None:
         super().__init__()
         if getattr(model.config, "final_logit_softcapping", None) or getattr(model.config, "logit_scale", None):
             raise ModelError(
                 f"{model.config.model_type} scales or caps its logits, which the fused head does not do yet"
             )
         self.model = model
-        self._objective = objective
-        self._loss = token_loss(objective)
-        self._chunk_tokens = chunk_tokens
-        self._zero3 = zero3
+        head = model.get_output_embeddings()
+        if getattr(head, "bias", None) is not None:
+            raise ModelError(f"{model.config.model_type} has a bias on its head, which the fused head does not do yet")
+        loss = token_loss(objective)
+        # The head's own module computes the loss, so that whatever wraps modules applies to it: under ZeRO-3 its
+        # weight has no data but between DeepSpeed's hooks around this call.
+        head.forward = lambda hidden_PD, targets_P: fused_head(
+            hidden_PD, head.weight, targets_P, loss, chunk_tokens=chunk_tokens
+        )
 
     def forward(self, packed: Packed) -> tuple[torch.Tensor, torch.Tensor]:
         """Summed loss (0-dim) and log-probs of the targets (P, no gradient) of one packed micro-batch."""
         hidden_1TD = self.model.base_model(
             input_ids=packed.input_ids_1T, position_ids=packed.position_ids_1T, use_cache=False
         ).last_hidden_state
-        weight_VD = self.model.get_output_embeddings().weight
-
-        def gather() -> AbstractContextManager[Any]:
-            if not self._zero3:
-                return nullcontext()
-            import deepspeed
-
-            return deepspeed.zero.GatheredParameters([weight_VD])
-
-        return fused_head(
-            hidden_1TD[0, packed.predicting_P],
-            weight_VD,
-            packed.targets_P,
-            self._loss,
-            chunk_tokens=self._chunk_tokens,
-            gather=gather,
-        )
+        return self.model.get_output_embeddings()(hidden_1TD[0, packed.predicting_P], packed.targets_P)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +52,8 @@ class Sums:
     weight_squared: float
     tokens: float
     model_tokens: float
+    grad_norm: float
+    """Norm of the gradient of the whole step, before clipping; NaN where no update was made."""
 
     @property
     def weight_ess_share(self) -> float:
@@ -106,9 +96,14 @@ def run_step(
         engine.backward(loss * (ranks / global_tokens))
     if ranks > 1:
         distributed.all_reduce(sums)
-    result = Sums(*sums.tolist())
-    if math.isfinite(result.loss):
-        for group in engine.optimizer.param_groups:
-            group["lr"] = learning_rate
-        engine.step()
-    return result
+    totals = sums.tolist()
+    if not math.isfinite(totals[0]):
+        return Sums(*totals, grad_norm=math.nan)
+    for group in engine.optimizer.param_groups:
+        group["lr"] = learning_rate
+    # Without sharding and in float32 DeepSpeed clips by a norm that it does not tell; it is that of the gradients here.
+    gradients = [p.grad for p in engine.module.parameters() if p.grad is not None]
+    own_norm = float(nn.utils.get_total_norm(gradients)) if gradients else math.nan
+    engine.step()
+    norm = engine.get_global_grad_norm()
+    return Sums(*totals, grad_norm=own_norm if norm is None else float(norm))

@@ -65,7 +65,7 @@ def train_loop(config: dict[str, WorkerSpec]) -> None:
         started_s = time.monotonic()
         sums, rate = train_step(engine, rows, plan, step, rank, spec.settings)
         if metrics:
-            metrics.add(step, plan, sums, rate, engine.get_global_grad_norm(), time.monotonic() - started_s)
+            metrics.add(step, plan, sums, rate, time.monotonic() - started_s)
         last = step + 1 == plan.steps
         if last or (step + 1) % spec.settings.checkpoint_steps == 0:
             if last:
@@ -85,9 +85,7 @@ def start_engine(model: Any, settings: Train, dtype: str) -> Any:
 
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable()
-    policy = PolicyLoss(
-        model, settings.objective, chunk_tokens=settings.head_chunk_tokens, zero3=settings.zero_stage == 3
-    )
+    policy = PolicyLoss(model, settings.objective, chunk_tokens=settings.head_chunk_tokens)
     optimizer = torch.optim.AdamW(
         policy.parameters(), lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay
     )
@@ -134,14 +132,14 @@ class Metrics:
         # Steps after the checkpoint are done again.
         path.write_text("".join(line for line in kept if json.loads(line)["step"] <= first_step), encoding="utf-8")
 
-    def add(self, step: int, plan: Plan, sums: Sums, rate: float, grad_norm: float | None, seconds: float) -> None:
+    def add(self, step: int, plan: Plan, sums: Sums, rate: float, seconds: float) -> None:
         line = {
             "step": step + 1,
             "steps": plan.steps,
             "epoch": step // plan.steps_per_epoch + 1,
             "loss/objective": sums.loss / sums.tokens,
             "loss/nll": sums.nll / sums.tokens,
-            "optim/grad_norm": None if grad_norm is None else float(grad_norm),
+            "optim/grad_norm": sums.grad_norm,
             "optim/learning_rate": rate,
             "weight/mean": sums.weight / sums.tokens,
             "weight/ess_share": sums.weight_ess_share,

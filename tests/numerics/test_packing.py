@@ -18,7 +18,7 @@ ROWS = [
 
 def loss_and_gradients(model_folder, objective, batches):
     model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
-    policy = PolicyLoss(model, objective, chunk_tokens=3, zero3=False)
+    policy = PolicyLoss(model, objective, chunk_tokens=3)
     total = torch.zeros(())
     for batch in batches:
         loss, _ = policy(pack(ROWS, batch))
