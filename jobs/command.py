@@ -33,7 +33,8 @@ def run(stages: Sequence[str], documentation: str) -> NoReturn:
     try:
         run_stages(recipe, stages, console)
     except OffsftError as error:
-        traceback.print_exc()  # into the log, once output goes there
+        if console.log:  # output goes there by now, and the traceback with it
+            traceback.print_exc()
         console.say(f"error: {error}")
         sys.exit(2 if isinstance(error, ConfigError) else 1)
     except KeyboardInterrupt:
