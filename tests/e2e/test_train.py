@@ -127,9 +127,12 @@ def test_two_workers_in_bfloat16_train(tmp_path, tiny_model, console):
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_rows(tmp_path, tiny_model, console):
-    with pytest.raises(
-        TrainingError, match=r"the loss of step \d is .*; lower train.learning_rate, or look at the rows 0"
-    ):
-        run(
-            tmp_path / "run", tiny_model, console, "train.learning_rate=1e30", "train.max_failures=0", "train.workers=2"
-        )
+    broken = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    with torch.no_grad():
+        broken.get_parameter("model.norm.weight").fill_(torch.nan)
+    broken.save_pretrained(tmp_path / "broken")
+    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(tmp_path / "broken")
+    message = r"the loss of step 1 is nan; lower train.learning_rate, or look at the rows 0\d, 0\d, 0\d, 0\d"
+    with pytest.raises(TrainingError, match=message):
+        run(tmp_path / "run", str(tmp_path / "broken"), console, "train.max_failures=0", "train.workers=2")
+    assert not (tmp_path / "run" / "model").exists()
