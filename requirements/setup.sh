@@ -10,7 +10,8 @@ TORCH_INDEX=https://download.pytorch.org/whl/cpu
 stop() { echo "setup: $*" >&2; exit 1; }
 
 find_python() {
-    for candidate in ${PYTHON:-} python3.11 python3 python; do
+    # A named interpreter is taken or refused, never replaced by another in silence.
+    for candidate in ${PYTHON:-python3.11 python3 python}; do
         if command -v "$candidate" >/dev/null && [ "$("$candidate" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)" = 3.11 ]; then
             echo "$candidate"
             return
@@ -23,6 +24,7 @@ wanted=$(cat "$LOCK" requirements/setup.sh | sha256sum | cut -d' ' -f1)
 [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && [ -x .venv/bin/python ] && exit 0
 
 python=$(find_python)
+[ -n "$python" ] || [ -z "${PYTHON:-}" ] || stop "PYTHON=$PYTHON is not a Python 3.11; name one that is, or leave PYTHON out"
 [ -n "$python" ] || stop "Python 3.11 is needed and was not found; install it, or name it: make setup PYTHON=/path/to/python3.11"
 compiler=
 for candidate in ${CXX:-} c++ g++ clang++; do
@@ -36,10 +38,12 @@ free=$(df -Pm . | awk 'NR == 2 {print $4}')
 [ "$free" -ge "$NEEDED_MB" ] || stop "$NEEDED_MB MB of disk are needed in $PWD, $free MB are free; free some, or clone to another disk"
 
 echo "setup: building .venv from $LOCK (some minutes; the log is .venv/setup.log)"
-[ -x .venv/bin/python ] && .venv/bin/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || "$python" -m venv --clear .venv
+# An interrupted set-up may have left an environment without pip: that one is made anew, any other is completed.
+usable() { [ -x .venv/bin/python ] && .venv/bin/python -c 'import pip, sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; }
+usable || "$python" -m venv --clear .venv
 rm -f "$stamp"
 log=.venv/setup.log
-torch=$(grep -E '^torch==' "$LOCK")
+torch=$(grep -E '^torch==' "$LOCK") || stop "$LOCK names no torch; make it again with: make lock"
 # torch from where pip finds it already, else from PyTorch's own CPU index.
 extra=()
 if ! .venv/bin/python -m pip download --quiet --no-deps --dest .venv/torch "$torch" >"$log" 2>&1; then

@@ -5,6 +5,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# No time limit for an example: on a busy machine a pause of a second is no failure of the code.
+settings.register_profile("offsft", deadline=None)
+settings.load_profile("offsft")
 
 ROOT = Path(__file__).parents[1]
 

@@ -61,12 +61,38 @@ def floor(name):
     return None
 
 
-def imports(path):
-    for node in ast.walk(ast.parse(path.read_text())):
+def is_module(name):
+    stem = ROOT.joinpath(*name.split("."))
+    return stem.with_suffix(".py").exists() or stem.is_dir()
+
+
+def imports(path, source=None):
+    """(absolute name, line) of every import of a file, relative ones and `from offsft import module` included."""
+    package = path.relative_to(ROOT).parent.parts
+    for node in ast.walk(ast.parse(source or path.read_text())):
         if isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module, node.lineno
+        elif isinstance(node, ast.ImportFrom):
+            parents = package[: len(package) - node.level + 1] if node.level else ()
+            base = ".".join([*parents, *([node.module] if node.module else [])])
+            yield base, node.lineno
+            names = (f"{base}.{alias.name}" for alias in node.names)
+            yield from ((name, node.lineno) for name in names if base.split(".")[0] == "offsft" and is_module(name))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import offsft.rewrite",
+        "from offsft import rewrite",
+        "from offsft.rewrite import pipeline",
+        "from ..rewrite import pipeline",
+        "from .. import rewrite",
+    ],
+)
+def test_every_way_to_write_an_import_is_seen(line):
+    found = {name for name, _ in imports(ROOT / "offsft" / "verify" / "math.py", f"def f():\n    {line}\n")}
+    assert any(name == "offsft.rewrite" or name.startswith("offsft.rewrite.") for name in found), found
 
 
 @pytest.mark.parametrize(("name", "path"), [pair for pair in modules() if pair[0]], ids=lambda v: str(v)[-40:])

@@ -38,8 +38,32 @@ def python(checkout):
     (checkout.parent / "bin" / "python3.11").symlink_to(real)
 
 
-def run(checkout):
-    environment = {"PATH": str(checkout.parent / "bin"), "HOME": str(checkout.parent)}
+def fake_python(checkout):
+    """An interpreter that says 3.11, makes environments of itself, and writes down what pip was asked to install.
+
+    The lookup of torch fails where a file no-torch lies beside the checkout; the headers are missing beside no-headers;
+    an environment has no pip while it holds a file no-pip.
+    """
+    cp, mkdir, here = shutil.which("cp"), shutil.which("mkdir"), checkout.parent
+    program(
+        checkout,
+        "python3.11",
+        f"""case "$*" in
+*Python.h*) [ ! -e {here}/no-headers ] ;;
+*"import pip"*) [ ! -e .venv/no-pip ] ;;
+-c*) echo 3.11 ;;
+*"venv --help"*) ;;
+*"-m venv"*) rm -rf .venv; {mkdir} -p .venv/bin; {cp} "$0" .venv/bin/python ;;
+*"pip download"*) [ ! -e {here}/no-torch ] ;;
+*"pip install"*) echo "$*" >>{here}/installed; [ ! -e {here}/no-install ] || {{ echo reason; exit 1; }} ;;
+esac""",
+    )
+    program(checkout, "c++", "exit 0")
+    program(checkout, "df", "printf 'head\\nfs 10 9 99999 9%% /\\n'")
+
+
+def run(checkout, **more):
+    environment = {"PATH": str(checkout.parent / "bin"), "HOME": str(checkout.parent), **more}
     script = checkout / "requirements" / "setup.sh"
     return subprocess.run(["bash", str(script)], capture_output=True, text=True, env=environment, timeout=60)
 
@@ -78,3 +102,47 @@ def test_nothing_is_done_when_nothing_changed(checkout):
     done = run(checkout)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert sorted(os.listdir(checkout / ".venv")) == [".complete", "bin"]
+
+
+def test_without_the_headers(checkout):
+    fake_python(checkout)
+    (checkout.parent / "no-headers").touch()
+    refused(run(checkout), checkout, "Python.h")
+
+
+def test_a_named_interpreter_that_does_not_fit_is_refused(checkout):
+    fake_python(checkout)
+    program(checkout, "python3.9", "echo 3.9")
+    refused(run(checkout, PYTHON="python3.9"), checkout, "PYTHON=python3.9 is not a Python 3.11")
+
+
+@pytest.mark.parametrize("found", [True, False])
+def test_the_extra_index_is_used_only_where_pip_does_not_find_torch(checkout, found):
+    fake_python(checkout)
+    if not found:
+        (checkout.parent / "no-torch").touch()
+    assert run(checkout).returncode == 0
+    (line,) = (checkout.parent / "installed").read_text().splitlines()
+    assert "--no-deps" in line
+    assert ("--extra-index-url" in line) is not found
+
+
+def test_a_failed_install_shows_its_end_and_the_next_call_finishes_it(checkout):
+    fake_python(checkout)
+    (checkout.parent / "no-install").touch()
+    done = run(checkout)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[0] == "reason"
+    assert not (checkout / ".venv" / ".complete").exists()
+    (checkout.parent / "no-install").unlink()
+    assert run(checkout).returncode == 0
+    assert (checkout / ".venv" / ".complete").exists()
+
+
+def test_an_environment_without_pip_is_made_anew(checkout):
+    fake_python(checkout)
+    assert run(checkout).returncode == 0
+    (checkout / ".venv" / ".complete").unlink()
+    (checkout / ".venv" / "no-pip").touch()
+    assert run(checkout).returncode == 0
+    assert not (checkout / ".venv" / "no-pip").exists()
