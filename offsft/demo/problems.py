@@ -10,17 +10,24 @@ from pathlib import Path
 from typing import Literal
 
 from offsft.demo.templates import NAMES, TEMPLATES, Template
+from offsft.errors import DataError
 from offsft.run_folder import write_text_atomically
 
 Split = Literal["train", "held_out"]
 
 _OPERATORS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.floordiv}
+_PATIENCE_DRAWS = 50_000
+"""Draws in a row that bring nothing new before `generate` gives up; about a second."""
 _STEP = re.compile(r"([x-z]) = ([a-dx-z]) ([-+*/]) ([a-dx-z])")
 
 
 @dataclass(frozen=True, slots=True)
 class Difficulty:
-    """`step_shares` are the shares of problems with one, two and three steps; numbers are from 2 to `largest`."""
+    """`step_shares` weigh problems with one, two and three steps; numbers are from 2 to `largest` (dividends are products).
+
+    The weights are those of the draws. Problems drawn twice, numbers of the other split and stories that do not come
+    out are drawn again, which moves the shares: of 5,000 default training problems 42 % have one step, not 60 %.
+    """
 
     step_shares: tuple[float, float, float] = (0.6, 0.25, 0.15)
     largest: int = 12
@@ -34,10 +41,11 @@ def generate(n: int, *, split: Split, seed: int, difficulty: Difficulty | None =
     """`n` different problems as rows with `problem`, `solution`, `answer`; the same for the same arguments.
 
     The two splits share no tuple of numbers: whether the numbers of a problem are for training or held out is decided
-    by the tuple itself, three in four for training. Two in seven templates are for held-out problems only.
+    by the tuple itself, three in four for training. Nine of the 37 templates, three of each length, are for held-out
+    problems only.
 
     Raises:
-        ValueError: there are not `n` different problems of this difficulty.
+        DataError: there are not `n` different problems of this difficulty.
     """
     difficulty = difficulty or Difficulty()
     draw = random.Random(f"{split}/{seed}")
@@ -46,16 +54,18 @@ def generate(n: int, *, split: Split, seed: int, difficulty: Difficulty | None =
         for steps in (1, 2, 3)
     ]
     rows: dict[str, dict[str, str]] = {}
-    for _ in range(1000 * n):
-        if len(rows) == n:
-            break
+    draws_without_a_new_one = 0
+    while len(rows) < n and draws_without_a_new_one < _PATIENCE_DRAWS:
+        draws_without_a_new_one += 1
         (pool,) = draw.choices(pools, difficulty.step_shares)
         row = _instance(draw.choice(pool), draw, split, difficulty.largest)
-        if row is not None:
-            rows.setdefault(row["problem"], row)
+        if row is not None and row["problem"] not in rows:
+            rows[row["problem"]] = row
+            draws_without_a_new_one = 0
     if len(rows) < n:
-        raise ValueError(
-            f"only {len(rows)} different problems of {n} were found with numbers up to {difficulty.largest}"
+        raise DataError(
+            f"only {len(rows)} different {split} problems were found of the {n} asked for, with numbers up to"
+            f" {difficulty.largest}; ask for fewer"
         )
     return list(rows.values())
 

@@ -1,12 +1,14 @@
 """The generated problems: right, different, and held out where they say so."""
 
+import json
 import re
 
 import pytest
 
 from offsft.boxed import last_boxed
-from offsft.demo.problems import Difficulty, generate, split_of
+from offsft.demo.problems import Difficulty, generate, split_of, write_jsonl
 from offsft.demo.templates import NAMES, TEMPLATES
+from offsft.errors import DataError
 
 TRAIN = generate(600, split="train", seed=0)
 HELD_OUT = generate(300, split="held_out", seed=0)
@@ -53,8 +55,14 @@ def test_the_splits_share_no_numbers_and_not_all_templates():
     assert len(new) < len(HELD_OUT)
 
 
-def test_there_are_thirty_templates_or_more_of_each_length():
+def test_a_template_that_is_held_out_is_never_trained_on():
+    held_out = {shape(t.text.format(name="Mia", a=2, b=2, c=2, d=2)) for t in TEMPLATES if t.held_out}
+    assert not held_out & {shape(row["problem"]) for row in generate(3000, split="train", seed=2)}
+
+
+def test_there_are_thirty_templates_or_more_and_a_fair_number_of_each_length():
     assert len(TEMPLATES) >= 30
+    assert sum(template.held_out for template in TEMPLATES) == 9
     assert len({template.text for template in TEMPLATES}) == len(TEMPLATES)
     for steps in (1, 2, 3):
         assert sum(len(template.steps) == steps for template in TEMPLATES) >= 9
@@ -73,8 +81,21 @@ def test_difficulty_sets_steps_and_numbers():
 
 
 def test_asking_for_more_than_there_are_says_so():
-    with pytest.raises(ValueError, match="different problems of 5000"):
+    with pytest.raises(DataError, match="held_out problems were found of the 5000 asked for"):
         generate(5000, split="held_out", seed=0, difficulty=Difficulty((1, 0, 0), largest=4))
+
+
+@pytest.mark.parametrize("split", ["train", "held_out"])
+def test_there_are_thousands_of_different_problems(split):
+    rows = generate(5000, split=split, seed=1)
+    assert len({row["problem"] for row in rows}) == 5000
+    assert all(split_of(numbers(row["problem"])) == split for row in rows)
+
+
+def test_rows_survive_the_file(tmp_path):
+    write_jsonl(tmp_path / "rows.jsonl", TRAIN)
+    assert [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()] == TRAIN
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
 
 
 def test_a_quarter_of_the_number_tuples_is_held_out():
@@ -88,3 +109,6 @@ def test_plain_english():
         assert row["problem"].endswith("?")
         assert "  " not in row["problem"]
         assert "{" not in row["problem"]
+        # No singular noun after a number, and no "a" before a vowel ("an hour" is the one exception to the letter).
+        assert not re.search(r"\b1 [a-z]", row["problem"])
+        assert not re.search(r"\ba [aeiou]|\ban (?!hour)[^aeiou]", row["problem"], re.IGNORECASE)
