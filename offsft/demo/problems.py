@@ -4,7 +4,7 @@ import json
 import operator
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -53,15 +53,17 @@ def generate(n: int, *, split: Split, seed: int, difficulty: Difficulty | None =
         [t for t in TEMPLATES if len(t.steps) == steps and (split == "held_out" or not t.held_out)]
         for steps in (1, 2, 3)
     ]
+    shares = list(difficulty.step_shares)
     rows: dict[str, dict[str, str]] = {}
-    draws_without_a_new_one = 0
-    while len(rows) < n and draws_without_a_new_one < _PATIENCE_DRAWS:
-        draws_without_a_new_one += 1
-        (pool,) = draw.choices(pools, difficulty.step_shares)
-        row = _instance(draw.choice(pool), draw, split, difficulty.largest)
-        if row is not None and row["problem"] not in rows:
+    while len(rows) < n and any(shares):
+        # The number of steps first, then draws until one fits: harder templates refuse more numbers, and would
+        # otherwise be rarer than their share.
+        (steps,) = draw.choices(range(len(pools)), shares)
+        row = _new_instance(pools[steps], draw, split, difficulty.largest, rows)
+        if row is None:
+            shares[steps] = 0.0
+        else:
             rows[row["problem"]] = row
-            draws_without_a_new_one = 0
     if len(rows) < n:
         raise DataError(
             f"only {len(rows)} different {split} problems were found of the {n} asked for, with numbers up to"
@@ -78,6 +80,17 @@ def split_of(numbers: Sequence[int]) -> Split:
 def write_jsonl(path: Path, rows: list[dict[str, str]]) -> None:
     """One row a line; the file appears whole."""
     write_text_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def _new_instance(
+    pool: list[Template], draw: random.Random, split: Split, largest: int, known: Container[str]
+) -> dict[str, str] | None:
+    """A problem of the pool that is not known yet, or None when the pool seems to be used up."""
+    for _ in range(_PATIENCE_DRAWS):
+        row = _instance(draw.choice(pool), draw, split, largest)
+        if row is not None and row["problem"] not in known:
+            return row
+    return None
 
 
 def _instance(template: Template, draw: random.Random, split: Split, largest: int) -> dict[str, str] | None:

@@ -112,3 +112,10 @@ def test_plain_english():
         # No singular noun after a number, and no "a" before a vowel ("an hour" is the one exception to the letter).
         assert not re.search(r"\b1 [a-z]", row["problem"])
         assert not re.search(r"\ba [aeiou]|\ban (?!hour)[^aeiou]", row["problem"], re.IGNORECASE)
+
+
+@pytest.mark.parametrize("split", ["train", "held_out"])
+def test_the_shares_of_steps_are_those_asked_for_in_both_splits(split):
+    rows = generate(400, split=split, seed=1, difficulty=Difficulty((0.6, 0.25, 0.15), largest=12))
+    shares = [sum(row["solution"].count(" = ") == steps for row in rows) / 400 for steps in (1, 2, 3)]
+    assert shares == pytest.approx([0.6, 0.25, 0.15], abs=0.07)
