@@ -1,6 +1,6 @@
 """Rewrites as training rows, and rows packed into one micro-batch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import pyarrow.dataset
@@ -35,6 +35,10 @@ class Packed:
     position_ids_1T: torch.Tensor
     predicting_P: torch.Tensor
     targets_P: torch.Tensor
+
+    def to(self, device: torch.device | str) -> "Packed":
+        """The same tensors on a device."""
+        return Packed(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
 def load_rows(rewrites: Path, max_tokens: int) -> tuple[list[Row], int]:

@@ -23,7 +23,7 @@ def train(recipe: Recipe, folder: RunFolder, model: str, console: Console) -> di
     """Train the policy in `model` on the folder's rewrites and export it to `model/`; returns what `train.json` holds.
 
     Raises:
-        TrainingError: the loss became non-finite, or the workers died more often than `train.max_failures`.
+        TrainingError: loss or gradient became non-finite, or the workers died more often than `train.max_failures`.
     """
     started_s = time.monotonic()
     settings = recipe.train
@@ -60,13 +60,15 @@ def train(recipe: Recipe, folder: RunFolder, model: str, console: Console) -> di
     display = threading.Thread(target=_show, args=(metrics, console, stop), daemon=True)
     display.start()
     try:
-        trainer.fit()
+        stopped = trainer.fit().return_value
     except Exception as error:  # Ray Train wraps whatever a worker raised; ours carries the reason for the user
         raise _cause(error) from error
     finally:
         stop.set()
         display.join()
         console.done()
+    if stopped is not None:
+        raise TrainingError(stopped)
     return _result(metrics) | {
         "seconds": time.monotonic() - started_s,
         "objective": settings.objective.kind,

@@ -56,9 +56,14 @@ class Sums:
     """Norm of the gradient of the whole step, before clipping; NaN where no update was made."""
 
     @property
-    def weight_ess_share(self) -> float:
-        """Effective sample size of the token weights, as a share of the tokens."""
-        return self.weight**2 / (self.weight_squared * self.tokens) if self.weight_squared and self.tokens else math.nan
+    def finite(self) -> bool:
+        """Whether loss and gradient are numbers. DeepSpeed reports the norm of a gradient that is none as -1."""
+        return math.isfinite(self.loss) and math.isfinite(self.grad_norm) and self.grad_norm >= 0
+
+    @property
+    def weight_ess_share(self) -> float | None:
+        """Effective sample size of the token weights, as a share of the tokens; None where there is no weight."""
+        return self.weight**2 / (self.weight_squared * self.tokens) if self.weight_squared and self.tokens else None
 
 
 def run_step(
@@ -76,22 +81,11 @@ def run_step(
     DeepSpeed averages gradients over ranks; the factor `ranks` undoes that, so that the gradient is that of the sum
     over the global batch divided by its tokens. A non-finite loss is returned, on every rank, before any update.
     """
-    sums = torch.zeros(6, dtype=torch.float64)
+    sums = torch.zeros(6, dtype=torch.float64, device=engine.device)
     for number, batch in enumerate(batches):
-        packed = pack(rows, batch)
+        packed = pack(rows, batch).to(engine.device)
         loss, logprobs_P = engine(packed)
-        weights_P = token_weights(objective, logprobs_P).double()
-        sums += torch.tensor(
-            [
-                loss.item(),
-                -logprobs_P.double().sum().item(),
-                weights_P.sum().item(),
-                weights_P.square().sum().item(),
-                len(logprobs_P),
-                packed.input_ids_1T.numel() if batch else 0,
-            ],
-            dtype=torch.float64,
-        )
+        sums += _sums(objective, loss, logprobs_P, model_tokens=packed.input_ids_1T.numel() if batch else 0)
         engine.set_gradient_accumulation_boundary(number == len(batches) - 1)
         engine.backward(loss * (ranks / global_tokens))
     if ranks > 1:
@@ -107,3 +101,11 @@ def run_step(
     engine.step()
     norm = engine.get_global_grad_norm()
     return Sums(*totals, grad_norm=own_norm if norm is None else float(norm))
+
+
+def _sums(objective: Objective, loss: torch.Tensor, logprobs_P: torch.Tensor, *, model_tokens: int) -> torch.Tensor:
+    """One micro-batch's part of `Sums`, in its order, on the device of the losses (so that nothing waits for it)."""
+    weights_P = token_weights(objective, logprobs_P).double()
+    counts = torch.tensor([len(logprobs_P), model_tokens], dtype=torch.float64, device=loss.device)
+    parts = [loss.detach().double(), -logprobs_P.double().sum(), weights_P.sum(), weights_P.square().sum()]
+    return torch.cat([torch.stack(parts), counts])

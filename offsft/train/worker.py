@@ -4,6 +4,7 @@ import json
 import math
 import os
 import random
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -39,8 +40,12 @@ class WorkerSpec:
     logs: str
 
 
-def train_loop(config: dict[str, WorkerSpec]) -> None:
-    """Train from the last checkpoint, or from the start, to the end, and export."""
+def train_loop(config: dict[str, WorkerSpec]) -> str | None:
+    """Train from the last checkpoint, or from the start, to the end, and export.
+
+    Returns why training cannot go on, where it cannot: all ranks return together. Ray Train would answer an exception
+    by starting the workers again, to fail at the same step.
+    """
     import ray.train
 
     spec = config["spec"]
@@ -60,10 +65,15 @@ def train_loop(config: dict[str, WorkerSpec]) -> None:
     model, tokenizer = _load(spec)
     engine = start_engine(model, spec.settings, spec.dtype)
     first_step = _resume(engine)
+    # Not by print, which Ray Train sends to its own log as well, so that the line would be here twice.
+    sys.stderr.write(f"rank {rank} of {ranks}: training from step {first_step + 1} to {plan.steps}\n")
     metrics = Metrics(Path(spec.metrics), first_step) if rank == 0 else None
     for step in range(first_step, plan.steps):
         started_s = time.monotonic()
-        sums, rate = train_step(engine, rows, plan, step, rank, spec.settings)
+        try:
+            sums, rate = train_step(engine, rows, plan, step, rank, spec.settings)
+        except TrainingError as error:
+            return str(error)
         if metrics:
             metrics.add(step, plan, sums, rate, time.monotonic() - started_s)
         last = step + 1 == plan.steps
@@ -75,6 +85,7 @@ def train_loop(config: dict[str, WorkerSpec]) -> None:
             _save(engine, step + 1)
         else:
             ray.train.report({"step": step + 1})
+    return None
 
 
 def start_engine(model: Any, settings: Train, dtype: str) -> Any:
@@ -86,12 +97,14 @@ def start_engine(model: Any, settings: Train, dtype: str) -> Any:
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable()
     policy = PolicyLoss(model, settings.objective, chunk_tokens=settings.head_chunk_tokens)
-    optimizer = torch.optim.AdamW(
-        policy.parameters(), lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay
-    )
+    # Each step sets its own rate. In bfloat16 without ZeRO, DeepSpeed allocates the optimizer's state by a step on zero
+    # gradients: at a rate of 0 that decays no weight, and it must not count as Adam's first step either.
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=0.0, betas=settings.betas, weight_decay=settings.weight_decay)
     engine, *_ = deepspeed.initialize(
         model=policy, optimizer=optimizer, config=deepspeed_config(settings, dtype), dist_init_required=False
     )
+    for state in optimizer.state.values():
+        state["step"].zero_()
     engine.train()
     return engine
 
@@ -100,7 +113,7 @@ def train_step(engine: Any, rows: list[Row], plan: Plan, step: int, rank: int, s
     """One optimizer step of the plan, and its learning rate.
 
     Raises:
-        TrainingError: the loss is not finite; on all ranks together, before the weights are touched.
+        TrainingError: loss or gradient is not finite; on all ranks together, and before a checkpoint could keep it.
     """
     rate = learning_rate(
         step, peak=settings.learning_rate, steps=plan.steps, warmup=settings.warmup, schedule=settings.schedule
@@ -115,9 +128,11 @@ def train_step(engine: Any, rows: list[Row], plan: Plan, step: int, rank: int, s
         ranks=plan.ranks,
         learning_rate=rate,
     )
-    if not math.isfinite(sums.loss):
+    if not sums.finite:
+        loss_is_finite = math.isfinite(sums.loss)
         raise TrainingError(
-            f"the loss of step {step + 1} is {sums.loss}; lower train.learning_rate, or look at the rows"
+            f"the {'gradient' if loss_is_finite else 'loss'} of step {step + 1} is"
+            f" {'not finite' if loss_is_finite else sums.loss}; lower train.learning_rate, or look at the rows"
             f" {', '.join(rows[i].id for i in ids)}"
         )
     return sums, rate
@@ -127,21 +142,23 @@ class Metrics:
     """metrics.jsonl: one line a step, also after a restart."""
 
     def __init__(self, path: Path, first_step: int) -> None:
-        kept = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+        # A kill can leave half a line at the end; steps after the checkpoint are done again.
+        whole = [line for line in lines if line.endswith("}\n")]
         self._path = path
-        # Steps after the checkpoint are done again.
-        path.write_text("".join(line for line in kept if json.loads(line)["step"] <= first_step), encoding="utf-8")
+        path.write_text("".join(line for line in whole if json.loads(line)["step"] <= first_step), encoding="utf-8")
 
     def add(self, step: int, plan: Plan, sums: Sums, rate: float, seconds: float) -> None:
+        tokens = max(1.0, sums.tokens)  # none where every row of the step was cut within its prompt
         line = {
             "step": step + 1,
             "steps": plan.steps,
             "epoch": step // plan.steps_per_epoch + 1,
-            "loss/objective": sums.loss / sums.tokens,
-            "loss/nll": sums.nll / sums.tokens,
+            "loss/objective": sums.loss / tokens,
+            "loss/nll": sums.nll / tokens,
             "optim/grad_norm": sums.grad_norm,
             "optim/learning_rate": rate,
-            "weight/mean": sums.weight / sums.tokens,
+            "weight/mean": sums.weight / tokens,
             "weight/ess_share": sums.weight_ess_share,
             "perf/tokens_per_s": sums.model_tokens / seconds,
             "tokens": int(sums.model_tokens),
@@ -167,8 +184,26 @@ def _resume(engine: Any) -> int:
     if checkpoint is None:
         return 0
     with checkpoint.as_directory() as folder:
-        _, state = engine.load_checkpoint(folder)
+        return load_shards(engine, folder)
+
+
+def load_shards(engine: Any, folder: str) -> int:
+    """This rank's part of a checkpoint; the number of steps that were done. Collective.
+
+    Raises:
+        TrainingError: the folder does not hold a whole checkpoint.
+    """
+    path, state = engine.load_checkpoint(folder)
+    if path is None:
+        raise TrainingError(
+            f"the checkpoint {folder} is not whole; remove checkpoints/ of the run's folder and try again"
+        )
     return int(state["step"])
+
+
+def save_shards(engine: Any, folder: str, step: int) -> None:
+    """Write this rank's part of a checkpoint after `step` steps; the parts of all ranks make one folder. Collective."""
+    engine.save_checkpoint(folder, tag=f"step-{step}", client_state={"step": step})
 
 
 def _save(engine: Any, step: int) -> None:
@@ -176,7 +211,7 @@ def _save(engine: Any, step: int) -> None:
     import ray.train
 
     with tempfile.TemporaryDirectory() as folder:
-        engine.save_checkpoint(folder, tag=f"step-{step}", client_state={"step": step})
+        save_shards(engine, folder, step)
         ray.train.report({"step": step}, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
 

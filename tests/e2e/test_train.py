@@ -1,11 +1,17 @@
 """Training for real: DeepSpeed under Ray Train on a tiny model. However the work is divided, the numbers are the same."""
 
 import json
+import os
 import random
+import re
+import sys
+import time
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import ray
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -134,5 +140,49 @@ def test_a_loss_that_is_not_finite_stops_with_the_rows(tmp_path, tiny_model, con
     AutoTokenizer.from_pretrained(tiny_model).save_pretrained(tmp_path / "broken")
     message = r"the loss of step 1 is nan; lower train.learning_rate, or look at the rows 0\d, 0\d, 0\d, 0\d"
     with pytest.raises(TrainingError, match=message):
-        run(tmp_path / "run", str(tmp_path / "broken"), console, "train.max_failures=0", "train.workers=2")
+        run(tmp_path / "run", str(tmp_path / "broken"), console, "train.workers=2")
     assert not (tmp_path / "run" / "model").exists()
+    assert starts(tmp_path / "run") == ["1"], "the workers were started again, to fail at the same step"
+
+
+def loop_that_dies_once(config):
+    """The real loop, in which rank 0 ends without a word when step 2 is counted but its checkpoint not yet written."""
+    from offsft.train import worker
+
+    run_path = Path(config["spec"].logs).parent
+    died, counted = run_path / "died", run_path / "checkpoints" / "train" / "checkpoint_manager_snapshot.json"
+    save = worker._save
+
+    def save_or_die(engine, step):
+        if step == 2 and not died.exists() and os.environ["RANK"] == "0":
+            died.touch()
+            while not counted.exists():  # Ray Train has heard of a checkpoint only when its controller next asks
+                time.sleep(0.1)
+            os._exit(1)
+        save(engine, step)
+
+    worker._save = save_or_die
+    return worker.train_loop(config)
+
+
+def test_killed_workers_go_on_from_the_checkpoint(plain, tmp_path, tiny_model, console, monkeypatch):
+    # Sent to the workers as source: they cannot import this file.
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    monkeypatch.setattr("offsft.train.run.train_loop", loop_that_dies_once)
+    overrides = ("train.zero_stage=2", "train.workers=2", "train.checkpoint_steps=1", "train.keep_checkpoints=1")
+    lines, folder, result, _ = run(tmp_path / "run", tiny_model, console, *overrides)
+    want, plain_folder, _, _ = plain
+    assert starts(tmp_path / "run") == ["1", "2"]
+    assert [line["step"] for line in lines] == [1, 2, 3]
+    assert result["steps"] == 3
+    for key in ("loss/objective", "loss/nll", "optim/grad_norm"):
+        assert [line[key] for line in lines] == pytest.approx([line[key] for line in want], rel=RTOL), key
+    got, expected = (load_file(f.model / "model.safetensors") for f in (folder, plain_folder))
+    for name, tensor in expected.items():
+        torch.testing.assert_close(got[name], tensor, rtol=1e-2, atol=2e-3, msg=name)
+    assert len(list((folder.checkpoints / "train").glob("checkpoint_*/"))) == 1
+
+
+def starts(run_path):
+    """The step from which rank 0 trained, each time that it was started."""
+    return re.findall(r"rank 0 of \d+: training from step (\d+)", (run_path / "logs" / "train-0.log").read_text())

@@ -1,0 +1,258 @@
+"""However DeepSpeed divides the work, three steps equal a plain PyTorch loop over full logits.
+
+Ranks are real processes (gloo), the engine is the real one, and ZeRO-3 shards every tensor: its own threshold for
+keeping small tensors whole, above the size of the tiny model's largest, is set to 0.
+"""
+
+import os
+import random
+import shutil
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import multiprocessing
+
+from offsft.batching import Plan
+from offsft.config import Train
+from offsft.objective_config import Dft, Objective, Sft
+from offsft.train.rows import Row
+
+pytestmark = pytest.mark.e2e
+
+RTOL = 1e-4
+"""Relative tolerance of losses, norms and weights between two ways to divide the same float32 work."""
+
+GLOBAL_BATCH, STEPS = 4, 3
+
+
+@dataclass(frozen=True)
+class Case:
+    zero_stage: int
+    micro_batch_tokens: int
+    objective: Objective = field(default_factory=Dft)
+    dtype: str = "float32"
+    tied: bool = True
+    gradient_checkpointing: bool = False
+
+    def __str__(self) -> str:
+        parts = [f"zero{self.zero_stage}", f"{self.micro_batch_tokens}tokens", self.objective.kind, self.dtype]
+        parts += ["tied" if self.tied else "untied"] + ["recompute"] * self.gradient_checkpointing
+        return "-".join(parts)
+
+
+SMALL, LARGE = 80, 4096
+"""Tokens of a micro-batch: about one row, and a rank's whole share of a step."""
+
+CASES = [
+    *(Case(stage, tokens) for stage in (0, 1, 2, 3) for tokens in (SMALL, LARGE)),
+    Case(2, SMALL, objective=Sft()),
+    Case(2, SMALL, tied=False),
+    Case(3, SMALL, tied=False),
+    Case(3, SMALL, gradient_checkpointing=True),
+    *(Case(stage, SMALL, dtype="bfloat16") for stage in (0, 1, 2, 3)),
+]
+
+
+def settings_of(case):
+    return Train(
+        objective=case.objective,
+        zero_stage=case.zero_stage,
+        global_batch=GLOBAL_BATCH,
+        micro_batch_tokens=case.micro_batch_tokens,
+        max_tokens=SMALL,
+        learning_rate=1e-2,
+        warmup=0.5,
+        clip=0.004,  # below the gradient norms of these steps, so that clipping is part of what is compared
+        head_chunk_tokens=7,
+        gradient_checkpointing=case.gradient_checkpointing,
+    )
+
+
+def make_rows():
+    """Ten rows: three steps, the last one short. One row has no response left after cutting, as a long prompt's would."""
+    draw = random.Random(1)
+
+    def ids(most):
+        return [draw.randrange(250) for _ in range(draw.randint(1, most))]
+
+    rows = [Row(f"{i:02d}", "self", ids(30), ids(40)) for i in range(9)]
+    return [*rows, Row("09", "expert", ids(30), [])]
+
+
+def plan_of(case, rows, ranks):
+    return Plan([row.tokens for row in rows], GLOBAL_BATCH, case.micro_batch_tokens, ranks, seed=0, epochs=1)
+
+
+def load_model(folder, case):
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(3)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, case.dtype))
+    if not case.tied:
+        head = model.get_output_embeddings()
+        head.weight = torch.nn.Parameter(torch.randn_like(head.weight) * 0.02)
+        model.config.tie_word_embeddings = False
+    return model
+
+
+@dataclass
+class Seen:
+    """What rank 0 saw of one case."""
+
+    steps: list[tuple[float, float, float]]
+    """Mean loss, mean negative log-likelihood and gradient norm of each step."""
+    resumed_step: tuple[float, float, float]
+    """The last step once more, by a new engine from the checkpoint before it."""
+    weights: dict[str, torch.Tensor]
+    resumed_weights: dict[str, torch.Tensor]
+
+
+def run_cases(rank, ranks, folder, cases, out):
+    """One process of a group: every case in turn; rank 0 writes what it saw, and an export of each case."""
+    os.environ["DS_ACCELERATOR"] = "cpu"
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(ranks))
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{out}.group", rank=rank, world_size=ranks)
+    from offsft.train import worker
+
+    def shard_everything(settings, dtype):
+        config = original(settings, dtype)
+        config["zero_optimization"]["stage3_param_persistence_threshold"] = 0
+        return config
+
+    original, worker.deepspeed_config = worker.deepspeed_config, shard_everything
+    seen = {str(case): run_case(case, rank, ranks, folder, Path(f"{out}-{case}")) for case in cases}
+    if rank == 0:
+        torch.save(seen, out)
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+
+
+def run_case(case, rank, ranks, folder, out):
+    from transformers import AutoTokenizer
+
+    from offsft.train import worker
+    from offsft.train.export import export, gathered_weights
+
+    settings, rows = settings_of(case), make_rows()
+    plan = plan_of(case, rows, ranks)
+
+    def step(engine, number):
+        sums, _ = worker.train_step(engine, rows, plan, number, rank, settings)
+        return sums.loss / sums.tokens, sums.nll / sums.tokens, sums.grad_norm
+
+    def copy_of_weights(engine):
+        weights = gathered_weights(engine, zero3=case.zero_stage == 3, rank=rank)
+        return None if weights is None else {name: tensor.clone() for name, tensor in weights.items()}
+
+    model = load_model(folder, case)
+    engine = worker.start_engine(model, settings, case.dtype)
+    steps = [step(engine, 0), step(engine, 1)]
+    # As under Ray Train: each rank writes into a folder of its own, and these are merged into one.
+    part = Path(f"{out}-part{rank}")
+    worker.save_shards(engine, str(part), 2)
+    shutil.copytree(part, out / "checkpoint", dirs_exist_ok=True)
+    torch.distributed.barrier()
+    steps.append(step(engine, 2))
+    weights = copy_of_weights(engine)
+    if weights is not None:
+        export(model, AutoTokenizer.from_pretrained(folder), weights, out / "model")
+    engine.destroy()
+
+    engine = worker.start_engine(load_model(folder, case), settings, case.dtype)
+    assert worker.load_shards(engine, str(out / "checkpoint")) == 2
+    resumed_step, resumed_weights = step(engine, 2), copy_of_weights(engine)
+    engine.destroy()
+    return Seen(steps, resumed_step, weights, resumed_weights) if rank == 0 else None
+
+
+def reference(folder, case):
+    """The same three steps with full logits, autograd and nothing of DeepSpeed."""
+    from offsft.train.schedule import learning_rate
+
+    settings, rows = settings_of(case), make_rows()
+    model, plan = load_model(folder, case), plan_of(case, rows, 1)
+    optimizer = torch.optim.AdamW(model.parameters(), betas=settings.betas, weight_decay=settings.weight_decay)
+    steps = []
+    for step in range(plan.steps):
+        chosen = [rows[i] for i in plan.rows(step)]
+        tokens = sum(len(row.response_ids) for row in chosen)
+        loss = nll = torch.zeros(())
+        for row in chosen:
+            logits = model(torch.tensor([row.prompt_ids + row.response_ids])).logits[0, len(row.prompt_ids) - 1 : -1]
+            logprobs = logits.log_softmax(-1).gather(1, torch.tensor(row.response_ids, dtype=torch.long)[:, None])
+            nll = nll - logprobs.sum() / tokens
+            loss = (
+                loss - (logprobs if case.objective.kind == "sft" else logprobs.exp().detach() * logprobs).sum() / tokens
+            )
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(
+                step, peak=settings.learning_rate, steps=STEPS, warmup=settings.warmup, schedule=settings.schedule
+            )
+        optimizer.step()
+        optimizer.zero_grad()
+        steps.append((loss.item(), nll.item(), norm.item()))
+    return torch.tensor(steps), model
+
+
+@pytest.fixture(scope="module")
+def seen(tiny_model, tmp_path_factory):
+    """What one and two ranks saw of every case, and the folder that holds their exports."""
+    out = tmp_path_factory.mktemp("ranks")
+    for ranks in (1, 2):
+        multiprocessing.spawn(run_cases, (ranks, tiny_model, CASES, str(out / str(ranks))), nprocs=ranks)
+    return {ranks: torch.load(out / str(ranks), weights_only=False) for ranks in (1, 2)} | {"folder": out}
+
+
+FLOAT32 = [case for case in CASES if case.dtype == "float32"]
+both_numbers_of_ranks = pytest.mark.parametrize("ranks", [1, 2], ids=["1rank", "2ranks"])
+
+
+@both_numbers_of_ranks
+@pytest.mark.parametrize("case", FLOAT32, ids=str)
+def test_three_steps_equal_the_plain_loop(seen, tiny_model, case, ranks):
+    got = seen[ranks][str(case)]
+    want_steps, want_model = reference(tiny_model, case)
+    assert len(got.steps) == STEPS
+    assert (want_steps[:, 2] > settings_of(case).clip).all(), "clipping would go untested"
+    torch.testing.assert_close(torch.tensor(got.steps), want_steps, rtol=RTOL, atol=0)
+    for name, want in want_model.named_parameters():
+        # Adam divides by the gradient's own size: where that is all but 0, rounding decides which way a weight goes.
+        near = torch.isclose(got.weights[name], want, rtol=1e-3, atol=1e-4)
+        assert near.float().mean() > 0.999, name
+
+
+@both_numbers_of_ranks
+@pytest.mark.parametrize("case", [case for case in CASES if case.dtype == "bfloat16"], ids=str)
+def test_bfloat16_stays_near_float32(seen, tiny_model, case, ranks):
+    want_steps, _ = reference(tiny_model, replace(case, dtype="float32"))
+    torch.testing.assert_close(torch.tensor(seen[ranks][str(case)].steps), want_steps, rtol=0.01, atol=0)
+
+
+@both_numbers_of_ranks
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_resuming_changes_nothing(seen, case, ranks):
+    got = seen[ranks][str(case)]
+    assert got.resumed_step == got.steps[-1]
+    assert all(torch.equal(got.resumed_weights[name], tensor) for name, tensor in got.weights.items())
+
+
+@both_numbers_of_ranks
+@pytest.mark.parametrize("case", FLOAT32, ids=str)
+def test_the_exported_model_gives_the_trained_logits(seen, tiny_model, case, ranks):
+    from transformers import AutoModelForCausalLM
+
+    exported = AutoModelForCausalLM.from_pretrained(seen["folder"] / f"{ranks}-{case}" / "model", dtype=torch.float32)
+    trained = load_model(tiny_model, case)
+    # Strict: no name may be missing or left over. A tied head is listed beside the embedding that it shares.
+    trained.load_state_dict(seen[ranks][str(case)].weights)
+    ids = torch.arange(40)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(exported(ids).logits, trained(ids).logits, rtol=0, atol=0)
+        assert not torch.allclose(exported(ids).logits, load_model(tiny_model, case)(ids).logits, atol=0.1)
+    shared = exported.get_output_embeddings().weight is exported.get_input_embeddings().weight
+    assert shared is case.tied

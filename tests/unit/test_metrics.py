@@ -1,0 +1,64 @@
+"""metrics.jsonl: each step once, whatever a kill left behind."""
+
+import json
+
+from offsft.batching import Plan
+from offsft.train.step import Sums
+from offsft.train.worker import Metrics
+
+PLAN = Plan([5, 6, 7, 8], global_batch=2, micro_batch_tokens=32, ranks=1, seed=0, epochs=2)
+SUMS = Sums(loss=3.0, nll=30.0, weight=2.0, weight_squared=0.5, tokens=10.0, model_tokens=26.0, grad_norm=0.7)
+
+
+def steps(path):
+    return [json.loads(line)["step"] for line in path.read_text().splitlines()]
+
+
+def add(metrics, step, sums=SUMS):
+    metrics.add(step, PLAN, sums, 1e-4, 2.0)
+
+
+def test_a_step_that_is_done_again_is_counted_once(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    first = Metrics(path, 0)
+    for step in range(3):
+        add(first, step)
+    second = Metrics(path, 2)
+    assert steps(path) == [1, 2]
+    for step in (2, 3):
+        add(second, step)
+    assert steps(path) == [1, 2, 3, 4]
+
+
+def test_half_a_line_is_dropped(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    add(Metrics(path, 0), 0)
+    with path.open("a") as file:
+        file.write('{"step": 2, "loss/obj')
+    add(Metrics(path, 1), 1)
+    assert steps(path) == [1, 2]
+
+
+def test_sums_become_means_over_response_tokens_and_rates(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    add(Metrics(path, 0), 2)
+    line = json.loads(path.read_text())
+    assert (line["step"], line["steps"], line["epoch"]) == (3, 4, 2)
+    assert (line["loss/objective"], line["loss/nll"], line["weight/mean"]) == (0.3, 3.0, 0.2)
+    assert line["weight/ess_share"] == 2.0**2 / (0.5 * 10)
+    assert line["perf/tokens_per_s"] == 13.0
+
+
+def test_a_step_without_response_tokens_has_no_statistics(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    add(Metrics(path, 0), 0, Sums(0.0, 0.0, 0.0, 0.0, 0.0, 26.0, 0.0))
+    line = json.loads(path.read_text())
+    assert line["loss/objective"] == 0.0
+    assert line["weight/ess_share"] is None
+
+
+def test_a_gradient_that_deepspeed_gave_up_on_is_not_finite():
+    assert SUMS.finite
+    for norm in (float("nan"), float("inf"), -1.0):
+        assert not Sums(3.0, 30.0, 2.0, 0.5, 10.0, 26.0, norm).finite
+    assert not Sums(float("inf"), 30.0, 2.0, 0.5, 10.0, 26.0, 0.7).finite
