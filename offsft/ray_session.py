@@ -30,6 +30,9 @@ def ray_session(cluster: Cluster) -> Iterator[None]:
                 " to run with a local Ray"
             ) from None
     else:
+        # Ray lowers its workers' priority by default; an engine's threads, one pinned to each core, then stand still
+        # whenever anything else runs beside them.
+        os.environ.setdefault("RAY_worker_niceness", "0")
         # Logical cores: an engine or a training process counts as one, and the small tasks around it need one too.
         ray.init(
             address="local",
