@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from offsft.boxed import last_boxed
+from offsft.boxed import boxed_answer
 from offsft.config import Fields
 from offsft.records import Problem
 
@@ -62,29 +62,29 @@ def parse(row: RawRow, fmt: str, fields: Fields) -> Problem | Rejected:
     """One raw row by the mapping `fmt` (`own`, `gsm8k`, `math`, `numina`)."""
     try:
         problem, solution, answer = _MAPPINGS[fmt](_decoded(row.raw), fields)
-        problem, solution = _clean(problem), _clean(solution)
+        problem, solution, answer = _clean(problem), _clean(solution), None if answer is None else _clean(answer)
         if not problem:
             raise _Unusable(Reason.EMPTY_FIELD, "the problem is empty")
         if not solution:
             raise _Unusable(Reason.EMPTY_FIELD, "the solution is empty")
-        answer = (answer if answer is not None else last_boxed(solution) or "").strip()
+        answer = answer or boxed_answer(solution)
         if not answer:
             raise _Unusable(
                 Reason.NO_ANSWER,
                 "no answer: the solution ends in no \\boxed{...}; name the field that holds it (data.fields.answer=...)",
             )
-        if last_boxed(solution) is None:
+        if boxed_answer(solution) is None:
             solution = f"{solution}\nThe answer is \\boxed{{{answer}}}."
         return Problem(content_id(problem), problem, solution, answer)
     except _Unusable as unusable:
         raw = row.raw[:_RAW_CHARACTERS].decode("utf-8", "replace")
-        return Rejected(row.file, row.line, unusable.reason, str(unusable), raw)
+        return Rejected(row.file, row.line, unusable.reason, " ".join(_clean(str(unusable)).split()), raw)
 
 
 def content_id(problem: str) -> str:
     """A hash (32 hex digits) of the problem's text, blind to Unicode form and white space."""
     text = " ".join(unicodedata.normalize("NFC", problem).split())
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:32]
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:32]
 
 
 def _decoded(raw: bytes) -> dict[str, Any]:
@@ -96,8 +96,11 @@ def _decoded(raw: bytes) -> dict[str, Any]:
         tree = json.loads(text)
     except RecursionError:
         raise _Unusable(Reason.BAD_JSON, "nested too deeply") from None
-    except ValueError as error:
-        raise _Unusable(Reason.BAD_JSON, f"not valid JSON: {error}") from None
+    except json.JSONDecodeError as error:
+        what = error.msg.removesuffix(" at")
+        raise _Unusable(Reason.BAD_JSON, f"not valid JSON: {what} at character {error.pos + 1}") from None
+    except ValueError:  # Python reads no integer of more than 4,300 digits
+        raise _Unusable(Reason.BAD_JSON, "a number with too many digits; write it as text") from None
     if not isinstance(tree, dict):
         raise _Unusable(Reason.NOT_AN_OBJECT, f"a row must be a JSON object, this is {_kind(tree)}")
     return tree
@@ -111,20 +114,33 @@ def _own(row: dict[str, Any], fields: Fields) -> tuple[str, str, str | None]:
 
 def _gsm8k(row: dict[str, Any], _: Fields) -> tuple[str, str, str | None]:
     """`answer` is the worked solution with `<<48/2=24>>` marks; its last line is `#### 72`."""
-    worked, mark, answer = _value(row, "answer").rpartition("####")
-    if not mark or not answer.strip():
-        raise _Unusable(Reason.NO_ANSWER, "the field 'answer' does not end in `#### ` and the answer")
-    solution = _CALCULATOR.sub("", worked).strip()
+    worked, mark, answer = _value(row, "answer").strip().rpartition("####")
     answer = answer.strip().replace(",", "")
+    if not mark or not answer or "\n" in answer:
+        raise _Unusable(Reason.NO_ANSWER, "the last line of the field 'answer' is not `#### ` and the answer")
+    solution = _CALCULATOR.sub("", worked).strip()
     return _value(row, "question"), f"{solution}\nThe answer is \\boxed{{{answer}}}." if solution else "", answer
 
 
 def _math(row: dict[str, Any], _: Fields) -> tuple[str, str, str | None]:
-    answer = _value(row, "answer", numbers=True) if row.get("answer") is not None else None
+    answer = _value(row, "answer", numbers=True) if row.get("answer") not in (None, "") else None
     return _value(row, "problem"), _value(row, "solution"), answer
 
 
-_MAPPINGS = {"own": _own, "gsm8k": _gsm8k, "math": _math, "numina": _math}
+def _numina(row: dict[str, Any], fields: Fields) -> tuple[str, str, str | None]:
+    """As `math`; or `messages` alone, of which the first two turns are problem and solution."""
+    if "problem" in row or "messages" not in row:
+        return _math(row, fields)
+    turns = row["messages"]
+    if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
+        raise _Unusable(Reason.WRONG_TYPE, "the field 'messages' is not a list of objects")
+    by_role = {turn.get("role"): turn.get("content") for turn in reversed(turns) if isinstance(turn.get("role"), str)}
+    if not {"user", "assistant"} <= by_role.keys():
+        raise _Unusable(Reason.MISSING_FIELD, "'messages' holds no turn of the user, or none of the assistant")
+    return _value(by_role, "user"), _value(by_role, "assistant"), None
+
+
+_MAPPINGS = {"own": _own, "gsm8k": _gsm8k, "math": _math, "numina": _numina}
 
 
 def _value(row: dict[str, Any], name: str, setting: str | None = None, *, numbers: bool = False) -> str:
@@ -133,8 +149,11 @@ def _value(row: dict[str, Any], name: str, setting: str | None = None, *, number
         hint = f"; set {setting}=..." if setting else "; is this the right data.format?"
         raise _Unusable(Reason.MISSING_FIELD, f"the field {name!r} is missing; the row has: {has}{hint}")
     value = row[name]
-    if numbers and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        return str(int(value)) if value == int(value) and abs(value) < 1e15 else repr(value)
+    if numbers and not isinstance(value, bool):
+        if isinstance(value, int):
+            return str(value)
+        if isinstance(value, float) and math.isfinite(value):
+            return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
     if not isinstance(value, str):
         raise _Unusable(Reason.WRONG_TYPE, f"the field {name!r} holds {_kind(value)}, not text")
     if not value.strip():

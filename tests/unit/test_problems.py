@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offsft.boxed import last_boxed
+from offsft.boxed import boxed_answer, last_boxed
 from offsft.config import Fields
 from offsft.problems import RawRow, Reason, Rejected, content_id, parse
 from offsft.records import Problem
@@ -15,6 +15,11 @@ from offsft.records import Problem
 def row(raw, fmt="own", fields=None):
     data = raw if isinstance(raw, bytes) else json.dumps(raw).encode()
     return parse(RawRow("f.jsonl", 7, data), fmt, fields or Fields())
+
+
+def storable(text):
+    """Whether Parquet and a tokenizer take the text."""
+    return "\0" not in text and text.encode("utf-8").decode("utf-8") == text
 
 
 def test_own_fields_and_the_answer_from_the_box():
@@ -55,6 +60,13 @@ def test_an_answer_given_as_a_number_is_boxed_into_the_solution():
         ({"problem": "P", "solution": "\\boxed{}"}, "own", Reason.NO_ANSWER, "no answer"),
         ({"question": "Q", "answer": "worked, no mark"}, "gsm8k", Reason.NO_ANSWER, "####"),
         ({"question": "Q", "answer": "#### 3"}, "gsm8k", Reason.EMPTY_FIELD, "solution is empty"),
+        ({"question": "Q", "answer": "worked\n#### 3\nmore"}, "gsm8k", Reason.NO_ANSWER, "last line"),
+        ({"problem": "P", "solution": "s", "answer": float("nan")}, "math", Reason.WRONG_TYPE, "'answer' holds a number"),
+        ({"problem": "P", "solution": "s", "answer": True}, "math", Reason.WRONG_TYPE, "holds true or false"),
+        (b'{"answer": 1' + b"0" * 5000 + b"}", "math", Reason.BAD_JSON, "too many digits"),
+        ({"messages": "Q"}, "numina", Reason.WRONG_TYPE, "'messages' is not a list"),
+        ({"messages": [{"role": "user", "content": "Q"}]}, "numina", Reason.MISSING_FIELD, "none of the assistant"),
+        ({"a\nb \ud800": 1}, "own", Reason.MISSING_FIELD, "the row has: a b ?"),
         (b'{"problem": "\\u0000", "solution": "\\\\boxed{1}"}', "own", Reason.EMPTY_FIELD, "problem is empty"),
     ],
 )  # fmt: skip
@@ -64,6 +76,7 @@ def test_a_bad_row_is_rejected_with_its_place_and_reason(raw, fmt, reason, detai
     assert (got.file, got.line, got.reason) == ("f.jsonl", 7, reason)
     assert detail in got.detail
     assert "\n" not in got.detail
+    assert storable(got.detail)
 
 
 def test_the_id_sees_through_spacing_and_unicode_form():
@@ -71,10 +84,38 @@ def test_the_id_sees_through_spacing_and_unicode_form():
     assert content_id("one") != content_id("two")
 
 
-def test_a_lone_surrogate_and_a_byte_order_mark_do_no_harm():
-    got = row(b"\xef\xbb\xbf" + json.dumps({"problem": "P \ud800", "solution": "\\boxed{1}"}).encode())
+@pytest.mark.parametrize(
+    ("number", "text"), [(27.0, "27"), (0.5, "0.5"), (-3, "-3"), (10**400, "1" + "0" * 400), (1e300, "1e+300")]
+)
+def test_an_answer_may_be_any_finite_number(number, text):
+    got = row({"problem": "P", "solution": "s", "answer": number}, "math")
     assert isinstance(got, Problem)
-    got.problem.encode("utf-8")
+    assert got.answer == text
+
+
+def test_an_empty_answer_field_of_math_leaves_the_box_to_say_it():
+    got = row({"problem": "P", "solution": "\\boxed{3} or \\boxed{4}", "answer": ""}, "math")
+    assert isinstance(got, Problem)
+    assert got.answer == "3, 4"
+
+
+def test_numina_rows_have_fields_or_messages():
+    turns = [
+        {"role": "system", "content": "S"},
+        {"role": "user", "content": "Q"},
+        {"role": "assistant", "content": "\\boxed{3}"},
+        {"role": "user", "content": "more"},
+    ]
+    by_fields = row({"problem": "Q", "solution": "\\boxed{3}", "messages": turns}, "numina")
+    assert by_fields == row({"messages": turns}, "numina") == Problem(content_id("Q"), "Q", "\\boxed{3}", "3")
+
+
+def test_a_lone_surrogate_and_a_byte_order_mark_do_no_harm():
+    got = row(
+        b"\xef\xbb\xbf" + json.dumps({"problem": "P \ud800", "solution": "s", "answer": "1\0\ud800"}).encode(), "math"
+    )
+    assert isinstance(got, Problem)
+    assert storable(got.problem + got.solution + got.answer)
 
 
 @given(st.binary(max_size=200), st.sampled_from(["own", "gsm8k", "math", "numina"]))
@@ -93,9 +134,14 @@ def test_no_object_makes_the_parser_raise(tree):
         assert isinstance(row(tree, fmt), Problem | Rejected)
 
 
-@given(st.text(alphabet="ab {}\\", max_size=40))
-def test_a_box_appended_to_any_text_is_the_last_one(text):
-    assert last_boxed(text + " \\boxed{7}") == "7" or text.count("{") > text.count("}")
+@given(st.text(alphabet="ab {}\\1,$", max_size=40), st.integers())
+def test_a_box_at_the_end_of_any_text_is_the_last_one(text, number):
+    assert last_boxed(f"{text} \\boxed{{{number}}}") == str(number)
+
+
+@given(st.recursive(st.sampled_from(["1", "x", "\\{", "\\}", ""]), lambda inner: st.lists(inner, max_size=3).map(lambda parts: "{" + "".join(parts) + "}"), max_leaves=8))  # fmt: skip
+def test_balanced_braces_come_out_whole(content):
+    assert last_boxed(f"so \\boxed{{{content}}}, done }}") == content.strip()
 
 
 @pytest.mark.parametrize(
@@ -104,14 +150,37 @@ def test_a_box_appended_to_any_text_is_the_last_one(text):
         ("none", None),
         ("\\boxed{a} \\boxed{b", "a"),
         ("\\boxed{\\boxed{a}", "a"),
+        ("\\boxed{\\boxed{a}}", "a"),
         ("\\boxed 7 apples", "7"),
+        ("$\\boxed 7$.", "7"),
+        ("\\boxed\n{7}", "7"),
+        ("\\fbox{7}", "7"),
         ("\\boxed", None),
+        ("\\boxedx{7}", None),
         ("x \\boxed{ {1} } y", "{1}"),
+        ("\\boxed{\\left\\{ 1 \\right.}", "\\left\\{ 1 \\right."),
+        ("\\boxed{}", ""),
     ],
 )
 def test_last_boxed(text, found):
     assert last_boxed(text) == found
 
 
-def test_a_million_open_boxes_are_read_once():
-    assert last_boxed("\\boxed{" * 1_000_000) is None
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("$\\boxed{3}$ and $\\boxed{4}$.", "3, 4"),
+        ("\\boxed{3}, \\boxed{4}, \\text{or} \\boxed{5}", "3, 4, 5"),
+        ("\\boxed{3}. So \\boxed{4}", "4"),
+        ("\\boxed{4}, \\boxed{4}", "4"),
+        ("none", None),
+    ],
+)
+def test_joined_boxes_are_one_answer(text, found):
+    assert boxed_answer(text) == found
+
+
+@pytest.mark.parametrize("unit", ["\\boxed{", "\\boxed", "\\boxed ", "{", "}", "\\boxed{1}, ", "\\"])
+def test_a_million_characters_of_any_shape_are_read_in_one_walk(unit):
+    text = unit * (1_000_000 // len(unit))
+    assert boxed_answer(text) == ("1" if "1" in unit else None)

@@ -3,20 +3,29 @@
 import asyncio
 import json
 import os
-import time
+import signal
+import subprocess
+import sys
+from fractions import Fraction
 from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from verify_judges import die, misbehave
 
 from offsft.config import Verify
+from offsft.errors import OffsftError
 from offsft.protocols import Verdict
 from offsft.records import Outcome, Problem
 from offsft.verify import open_verifier
 from offsft.verify.math import equal, final_answer, judge
 from offsft.verify.pool import VerifierPool
+from offsft.verify.quantity import read
 
-DATA = Path(os.environ.get("OFFSFT_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
+ROOT = Path(__file__).parents[2]
+DATA = Path(os.environ.get("OFFSFT_SHARED_DATA", ROOT.parent / "shared" / "data"))
 
 
 def problem(answer="7"):
@@ -44,6 +53,60 @@ def problem(answer="7"):
         ("1.2", "12", False),
         ("7 or 8", "7", False),
         ("9" * 400, "9", False),
+        # numbers and the ways to write them
+        ("1{,}200", "1200", True),
+        ("1\\,200", "1200", True),
+        ("32,\\! 348", "32348", True),
+        ("12,34", "1234", False),
+        ("18.", "18", True),
+        ("\u2212 5", "-5", True),
+        ("--5", "-5", False),
+        ("1 1/2", "1.5", True),
+        ("1 1/2", "1/2", False),
+        ("1 1/2", "1\\frac{1}{2}", True),
+        ("0.333333", "1/3", True),
+        ("0.33", "1/3", False),
+        ("1.0000001", "1", False),
+        ("12345678901234567891", "12345678901234567892", False),
+        ("1/0", "0", False),
+        ("2^{10}", "1024", True),
+        # percent: a share or its hundredfold
+        ("50\\%", "50", True),
+        ("50", "50%", True),
+        ("50%", "0.5", True),
+        ("50%", "5", False),
+        # units may be missing but not wrong
+        ("\u20ac20", "20", True),
+        ("20 \u20ac", "20", True),
+        ("$5", "5 dollars", True),
+        ("$5", "5 miles", False),
+        ("18 dollars per day", "18 dollars", True),
+        ("5/6 cups", "5/6", True),
+        ("3 hours", "3 minutes", False),
+        ("5 feet", "5 ft", True),
+        ("12\\text{ cm}", "12\\text{ m}", False),
+        ("5 cm^2", "5 cm", False),
+        ("3\\sqrt{2}\\text{ cm}", "\\sqrt{18}", True),
+        ("90^\\circ", "90", True),
+        # a variable or function is no unit
+        ("2x", "2", False),
+        ("2y", "2x", False),
+        ("5n", "5", False),
+        ("3i", "3", False),
+        ("2ab", "2", False),
+        ("2 pi", "2", False),
+        ("2 pi", "2\\pi", True),
+        # several answers, or words around one, are not that one
+        ("3, 4", "4", False),
+        ("4, 3", "3, 4", True),
+        ("3 \\text{ or } 4", "4", False),
+        ("x=3$ or $x=4", "4", False),
+        ("7 apples and 3 pears", "3", False),
+        ("not 5", "5", False),
+        ("x = 3", "y = 3", False),
+        ("\\text{(C)}", "C", True),
+        ("A", "B", False),
+        ("\u0665", "5", False),
     ],
 )
 def test_equality(found, reference, same):
@@ -59,6 +122,23 @@ def test_equality(found, reference, same):
         ("work\nA: 18", "18"),
         ("The answer is 45. Good bye.", "45"),
         ("The final answer is: $12.50.", "12.50"),
+        ("**Answer**: 45", "45"),
+        ("**Final Answer:** 45", "45"),
+        ("## Final Answer\n\n45 apples", "45 apples"),
+        ("Final answer:\n$45$", "45"),
+        ("The answer to the question is therefore 45.", "45"),
+        ("The answer is $45$, so we are done.", "45"),
+        ("The final answer is $\\frac{1}{2}$. I hope it is correct.", "\\frac{1}{2}"),
+        ("The answer is 3. Wait, no. The answer is 4.", "4"),
+        ("The answer is x = 3, y = 4.", "x = 3, y = 4"),
+        ("**A:** 45", "45"),
+        ("x is $\\boxed{3}$ or $\\boxed{4}$", "3, 4"),
+        ("\\boxed{4}" + " " * 30_000, None),
+        ("A: 3\nB: 4\nC: 5", None),
+        ("a: 3\nb = 4", None),
+        ("#### Step 2: add 5", None),
+        ("The answer isn't 45", None),
+        ("What is the answer? 45", None),
         ("so there are 45 apples", None),
         ("\\boxed{", None),
         ("", None),
@@ -73,6 +153,21 @@ def test_outcomes_say_what_was_found():
     assert judge("\\boxed{7}", "7") == Verdict(Outcome.CORRECT, "7")
     assert judge("\\boxed{8}", "7") == Verdict(Outcome.WRONG, "8")
     assert judge("it is 7", "7") == Verdict(Outcome.NO_ANSWER)
+
+
+@given(st.fractions(max_denominator=1000), st.sampled_from(["{}", "${}", "{} apples", "{}\\text{{ km}}", "{}."]))
+def test_a_fraction_is_read_exactly_in_any_dress(value, dress):
+    assert read(dress.format(value))[2].value == value
+    left, right = (dress.format(f"{n}") for n in (value, value + Fraction(1, 1000)))
+    assert equal(left, str(value))
+    assert not equal(right, str(value))
+
+
+@given(st.text(alphabet="answer is:A#$ .,\\boxed{}0123456789x\n%/-", max_size=60))
+def test_no_response_makes_the_extraction_raise(response):
+    found = final_answer(response)
+    assert found is None or found.strip()
+    read(response)
 
 
 def test_agrees_with_every_label_of_the_graded_solutions():
@@ -101,35 +196,61 @@ async def _judged(settings, responses):
     return [verdict.outcome for verdict in verdicts], pool
 
 
+HOSTILE = {
+    "tower": "\\boxed{9^9^9^9}",
+    "braced tower": "\\boxed{9^{9^{9^9}}}",
+    "power": "\\boxed{10^{10^{10}}}",
+    "factorial": "\\boxed{99999999999!}",
+    "parentheses": "\\boxed{" + "(" * 290 + "}",
+    "digits": "1" * 100_000,
+    "boxed digits": "\\boxed{" + "1" * 100_000 + "}",
+    "braces": "{" * 100_000,
+    "nested parentheses": "(" * 50_000 + ")" * 50_000,
+    "open boxes": "\\boxed{" * 20_000,
+    "answers": "answer to " * 10_000,
+    "spaces": "The answer is" + " " * 15_000 + "5" + " " * 4_000 + "6",
+    "lines": "\n" * 100_000,
+    "backslashes": "\\" * 100_000,
+}
+
+
 def test_hostile_responses_end_within_the_limit_while_others_go_on():
-    hostile = ["\\boxed{9^9^9^9}", "\\boxed{9^{9^{9^9}}}", "\\boxed{10^{10^{10}}}", "\\boxed{" + "(" * 250 + "}"]
-    long = ["1" * 100_000, "{" * 100_000, "\\boxed{" * 14_000, "\\boxed{" + "1" * 100_000 + "}"]
-    fine = ["\\boxed{7}"] * 10
-    outcomes, pool = asyncio.run(_judged(Verify(timeout_s=2, workers=2), [*hostile, *long, *fine]))
-    assert all(outcome is not Outcome.CORRECT for outcome in outcomes[:8])
-    assert outcomes[8:] == [Outcome.CORRECT] * 10
-    assert pool.timeouts >= 1
+    hostile = list(HOSTILE.values())
+    outcomes, pool = asyncio.run(_judged(Verify(timeout_s=2, workers=2), [*hostile, *["\\boxed{7}"] * 10]))
+    assert Outcome.CORRECT not in outcomes[: len(hostile)]
+    assert outcomes[len(hostile) :] == [Outcome.CORRECT] * 10
+    of = dict(zip(HOSTILE, outcomes, strict=False))
+    assert of["braced tower"] in (Outcome.TIMEOUT, Outcome.ERROR)
+    # None of the long ones needs the time limit, so a long but sound response is never lost to it.
+    assert {of[name] for name, text in HOSTILE.items() if len(text) > 300} <= {Outcome.WRONG, Outcome.NO_ANSWER}
+    assert (pool.timeouts, pool.errors) == (outcomes.count(Outcome.TIMEOUT), outcomes.count(Outcome.ERROR))
 
 
-def _swallow_memory(response, answer):
-    if response == "warm":
-        return Verdict(Outcome.WRONG)
-    if response == "hungry":
-        return Verdict(Outcome.CORRECT, str(len(bytearray(2**32))))
-    if response == "dies":
-        os._exit(3)
-    if response == "hangs":
-        time.sleep(600)
-    return Verdict(Outcome.CORRECT)
+def test_others_are_answered_while_one_hangs():
+    async def run():
+        order = []
+        async with _pool(workers=2, timeout_s=3) as pool:
+
+            async def judged(response):
+                order.append((response, (await pool(response, problem())).outcome))
+
+            await asyncio.gather(*map(judged, ["hangs", "a", "b", "c", "d", "e"]))
+        return order
+
+    order = asyncio.run(run())
+    assert order[-1] == ("hangs", Outcome.TIMEOUT)
+    assert sorted(order[:-1]) == [(name, Outcome.CORRECT) for name in "abcde"]
+
+
+def _pool(judge=misbehave, *, workers=1, timeout_s=2.0):
+    return VerifierPool(judge, workers=workers, timeout_s=timeout_s, memory_mb=256, warm_up=("warm", ""))
 
 
 def test_memory_death_and_hanging_cost_one_response_each():
     async def run():
-        pool = VerifierPool(_swallow_memory, workers=1, timeout_s=2, memory_mb=256, warm_up=("warm", ""))
-        try:
-            return await asyncio.gather(*(pool(r, problem()) for r in ("hungry", "a", "dies", "b", "hangs", "c")))
-        finally:
-            pool.close()
+        async with _pool() as pool:
+            names = ("hungry", "a", "dies", "b", "hangs", "c", "raises", "d")
+            return await asyncio.gather(*(pool(name, problem()) for name in names))
 
     assert [verdict.outcome for verdict in asyncio.run(run())] == [
         Outcome.ERROR,
@@ -138,7 +259,74 @@ def test_memory_death_and_hanging_cost_one_response_each():
         Outcome.CORRECT,
         Outcome.TIMEOUT,
         Outcome.CORRECT,
+        Outcome.ERROR,
+        Outcome.CORRECT,
     ]
+
+
+def test_an_idle_process_may_be_killed_from_outside():
+    async def run():
+        async with _pool() as pool:
+            pid = (await pool("pid", problem())).extracted
+            os.kill(int(pid), signal.SIGKILL)
+            verdicts = await asyncio.gather(*(pool("a", problem()) for _ in range(5)))
+            return [verdict.outcome for verdict in verdicts], pool.errors
+
+    assert asyncio.run(run()) == ([Outcome.CORRECT] * 5, 0)
+
+
+def test_processes_that_cannot_start_are_an_error_that_says_so():
+    async def run():
+        async with _pool(die) as pool:
+            await pool("a", problem())
+
+    with pytest.raises(OffsftError, match="end as soon as they start"):
+        asyncio.run(run())
+
+
+def test_a_closed_verifier_says_so():
+    async def run():
+        pool = _pool()
+        pool.close()
+        await pool("a", problem())
+
+    with pytest.raises(OffsftError, match="closed"):
+        asyncio.run(run())
+
+
+def test_a_given_up_call_frees_its_process():
+    async def run():
+        async with _pool(timeout_s=600) as pool:
+            hanging = asyncio.create_task(pool("hangs", problem()))
+            await asyncio.wait({hanging}, timeout=3)
+            hanging.cancel()
+            return (await pool("a", problem())).outcome
+
+    assert asyncio.run(run()) is Outcome.CORRECT
+
+
+def test_a_runaway_process_ends_even_when_its_parent_is_gone():
+    code = (
+        "import asyncio, os, psutil\n"
+        "from offsft.config import Verify\nfrom offsft.records import Problem\nfrom offsft.verify import open_verifier\n"
+        "async def run():\n"
+        "    pool = open_verifier(Verify(timeout_s=1))\n"
+        "    p = Problem('', '', '', '7')\n"
+        "    await pool('7', p)\n"
+        "    work = asyncio.create_task(pool('\\\\boxed{9^9^9^9}', p))\n"
+        "    await asyncio.sleep(0.5)\n"
+        "    print(*(child.pid for child in psutil.Process().children(recursive=True)), flush=True)\n"
+        "    os._exit(0)\n"
+        "if __name__ == '__main__': asyncio.run(run())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT, check=True)
+    pids = [int(pid) for pid in done.stdout.split()]
+    assert pids
+    left = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
+    _, alive = psutil.wait_procs(left, timeout=60)
+    for process in alive:
+        process.kill()
+    assert alive == []
 
 
 def test_no_process_is_left_behind():
