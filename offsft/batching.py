@@ -39,8 +39,14 @@ class Plan:
 
     def micro_batches(self, step: int, rank: int) -> list[MicroBatch]:
         """A rank's micro-batches in a step: as many on every rank, so some may be empty."""
-        shares = self._shares(self.rows(step))
-        packed = [self._pack(share) for share in shares]
+        return self._divided(self.rows(step), rank)
+
+    def everything(self, rank: int) -> list[MicroBatch]:
+        """A rank's micro-batches of a pass over all rows, outside of any step."""
+        return self._divided(range(len(self.lengths)), rank)
+
+    def _divided(self, rows: Sequence[int], rank: int) -> list[MicroBatch]:
+        packed = [self._pack(share) for share in self._shares(rows)]
         most = max(len(batches) for batches in packed)
         return packed[rank] + [[] for _ in range(most - len(packed[rank]))]
 

@@ -36,6 +36,7 @@ class CascadeSettings:
     guided_waves: tuple[int, ...]
     sampling: SamplingParams
     context_tokens: int
+    guided_min_share: float = 0.0
     pick: Pick = "random"
     keep_text: bool = True
 
@@ -71,13 +72,18 @@ async def rewrite(
     expert_ids = prompts.response(problem.solution)
     attempts: list[Attempt] = []
     stages = (
-        (Source.SELF, settings.self_waves, prompt_ids),
-        (Source.GUIDED, settings.guided_waves, prompts.guided(problem) if settings.guided_waves else []),
+        (Source.SELF, settings.self_waves, prompt_ids, 0.0),
+        (
+            Source.GUIDED,
+            settings.guided_waves,
+            prompts.guided(problem) if settings.guided_waves else [],
+            settings.guided_min_share * len(expert_ids),
+        ),
     )
     kept: _Kept | None = None
-    for stage, waves, ids in stages:
+    for stage, waves, ids, least_tokens in stages:
         if kept is None and waves:
-            kept = await _stage(stage, waves, ids, problem, sampler, verifier, settings, attempts)
+            kept = await _stage(stage, waves, ids, least_tokens, problem, sampler, verifier, settings, attempts)
     if kept is None:
         kept = _Kept(Source.EXPERT, problem.solution, expert_ids, None)
     policy_logprobs, expert_logprobs = await _score(kept, prompt_ids, expert_ids, sampler, settings)
@@ -92,6 +98,8 @@ async def rewrite(
         response_ids=kept.ids,
         behavior_logprobs=kept.logprobs,
         policy_logprobs=policy_logprobs,
+        expert_ids=expert_ids,
+        expert_logprobs=expert_logprobs,
         expert_mean_logprob=math.fsum(expert_logprobs) / len(expert_logprobs),
         attempts=attempts,
         generated_tokens=sum(attempt.tokens for attempt in attempts),
@@ -102,6 +110,7 @@ async def _stage(
     stage: Source,
     waves: Sequence[int],
     ids: list[int],
+    least_tokens: float,
     problem: Problem,
     sampler: Sampler,
     verifier: Verifier,
@@ -120,7 +129,7 @@ async def _stage(
     )
     for number, n in enumerate(waves):
         completions = await sampler.sample(ids, n=n, params=sampling)
-        outcomes = await asyncio.gather(*(_judge(c, stage, problem, verifier) for c in completions))
+        outcomes = await asyncio.gather(*(_judge(c, stage, least_tokens, problem, verifier) for c in completions))
         for completion, outcome in zip(completions, outcomes, strict=True):
             text = completion.text if settings.keep_text else None
             attempts.append(Attempt(stage, outcome, len(completion.token_ids), text))
@@ -131,12 +140,16 @@ async def _stage(
     return None
 
 
-async def _judge(completion: Completion, stage: Source, problem: Problem, verifier: Verifier) -> Outcome:
+async def _judge(
+    completion: Completion, stage: Source, least_tokens: float, problem: Problem, verifier: Verifier
+) -> Outcome:
     if not completion.finished:
         return Outcome.TRUNCATED
     verdict = await verifier(completion.text, problem)
     if verdict.outcome is Outcome.CORRECT and stage is Source.GUIDED and speaks_of_reference(completion.text):
         return Outcome.LEAKED
+    if verdict.outcome is Outcome.CORRECT and len(completion.token_ids) < least_tokens:
+        return Outcome.BARE
     return verdict.outcome
 
 

@@ -76,6 +76,8 @@ class Rewrite(Strict):
     """Samples in each wave of the self stage, which ends after the first wave with a correct one; `[8]` is a fixed n, `[]` skips the stage."""
     guided_waves: list[Annotated[int, Field(ge=1)]] = [1, 1, 2]
     """The same for the guided stage."""
+    guided_min_share: float = Field(default=0.0, ge=0)
+    """Shortest guided response that is kept, as a share of the expert solution's tokens: a shorter one is taken to state the answer it was shown without working it out; 0 keeps all."""
     max_tokens: int = Field(default=256, ge=1)
     """Longest sampled response, in tokens."""
     temperature: float = Field(default=1.0, gt=0, le=2)
@@ -120,9 +122,33 @@ class Verify(Strict):
     """Verifying processes beside each engine."""
 
 
+class SourceWeights(Strict):
+    self: float = Field(default=1.0, ge=0)
+    """Factor on the losses of rows that the policy solved by itself; 0 leaves them out."""
+    guided: float = Field(default=1.0, ge=0)
+    """The same for rows solved with the expert solution in view."""
+    expert: float = Field(default=1.0, ge=0)
+    """The same for expert solutions."""
+
+
+class Lora(Strict):
+    rank: int = Field(default=0, ge=0)
+    """Rank of the low-rank adapters (arXiv 2106.09685) that are trained instead of all weights; 0 trains all weights."""
+    alpha: int = Field(default=16, ge=1)
+    """The adapters' output is scaled by this over the rank."""
+    targets: Literal["all-linear"] | list[str] = "all-linear"
+    """Linear layers that get an adapter: `all-linear` for all but the head, or a list of names."""
+    keep_adapter: bool = False
+    """Keep the adapter itself in `adapter/` of the run's folder, beside the merged model in `model/`."""
+
+
 class Train(Strict):
     objective: Objective = Dft()
     """The loss of a token."""
+    responses: Literal["kept", "expert"] = "kept"
+    """What is learnt: the responses that rewriting kept, or the expert's solution of every problem, as without rewriting."""
+    source_weights: SourceWeights = SourceWeights()
+    lora: Lora = Lora()
     workers: int = Field(default=1, ge=1)
     """Data-parallel training processes."""
     cpus_per_worker: float = Field(default=1, gt=0)
@@ -138,7 +164,9 @@ class Train(Strict):
     micro_batch_tokens: int = Field(default=2048, ge=16)
     """Tokens, of rows packed together, that a worker computes at once; at least `max_tokens`."""
     max_tokens: int = Field(default=1024, ge=16)
-    """Longest prompt and response together, in tokens; longer rows are cut on the right."""
+    """Longest prompt and response together, in tokens."""
+    long_rows: Literal["cut", "drop", "refuse"] = "cut"
+    """What becomes of longer rows: cut on the right, left out, or the training stops before it starts."""
     learning_rate: float = Field(default=2e-5, gt=0)
     """Peak learning rate."""
     schedule: Literal["cosine", "constant"] = "cosine"
@@ -151,10 +179,12 @@ class Train(Strict):
     """AdamW's weight decay."""
     clip: float = Field(default=1.0, gt=0)
     """Largest gradient norm; larger gradients are scaled down to it."""
-    head_chunk_tokens: int = Field(default=512, ge=1)
-    """Tokens whose logits exist at once."""
+    head_chunk_tokens: int | None = Field(default=None, ge=1)
+    """Tokens whose logits exist at once; unset: as many as fit into 128 MiB."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, a third more time."""
+    offload: Literal["none", "optimizer", "optimizer_and_weights"] = "none"
+    """What DeepSpeed keeps in the nodes' main memory instead of the GPUs': the optimizer's state needs ZeRO 1 or higher, the weights ZeRO 3."""
     checkpoint_steps: int = Field(default=50, ge=1)
     """Optimizer steps between checkpoints."""
     keep_checkpoints: int = Field(default=2, ge=1)
@@ -206,7 +236,22 @@ class Recipe(Strict):
 
     @model_validator(mode="after")
     def _possible(self) -> "Recipe":
+        train = self.train
+        least_stage = {"none": 0, "optimizer": 1, "optimizer_and_weights": 3}[train.offload]
         problems = [
+            (
+                train.zero_stage < least_stage,
+                f"train.offload={train.offload} needs train.zero_stage={least_stage} or higher, not {train.zero_stage}",
+            ),
+            (
+                train.offload != "none" and train.gpus_per_worker == 0,
+                f"train.offload={train.offload} moves memory away from GPUs, and train.gpus_per_worker=0 uses none;"
+                " set train.offload=none",
+            ),
+            (
+                train.lora.keep_adapter and train.lora.rank == 0,
+                "train.lora.keep_adapter=true has no adapter to keep; set train.lora.rank, for example to 16",
+            ),
             (
                 self.rewrite.max_tokens >= self.model.context_tokens,
                 f"rewrite.max_tokens={self.rewrite.max_tokens} leaves no room for a prompt in"

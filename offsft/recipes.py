@@ -97,12 +97,22 @@ def describe(model: type[Strict] = Recipe, prefix: str = "") -> Iterator[tuple[s
         default = "required" if field.is_required() else _show(field.get_default())
         kinds = " | ".join(arm.model_fields["kind"].default for arm in union)
         yield (f"{key}.kind" if union else key, kinds or _type_name(field), default, field.description or "")
-        for arm in union:
-            for inner, inner_field in arm.model_fields.items():
-                if inner != "kind":
-                    where = f"Only for {arm.model_fields['kind'].default}. "
-                    documentation = where + (inner_field.description or "")
-                    yield f"{key}.{inner}", _type_name(inner_field), _show(inner_field.get_default()), documentation
+        yield from _describe_arms(union, key)
+
+
+def _describe_arms(union: list[type[Strict]], key: str) -> Iterator[tuple[str, str, str, str]]:
+    """The settings of a union's kinds; one that several kinds have is one setting with several meanings."""
+    found: dict[str, list[tuple[str, FieldInfo]]] = {}
+    for arm in union:
+        for name, field in arm.model_fields.items():
+            if name != "kind":
+                found.setdefault(name, []).append((arm.model_fields["kind"].default, field))
+    for name, owners in found.items():
+        types = " or ".join(dict.fromkeys(_type_name(field) for _, field in owners))
+        defaults = [f"{_show(field.get_default())} ({kind})" for kind, field in owners]
+        default = ", ".join(defaults) if len(owners) > 1 else _show(owners[0][1].get_default())
+        documentation = " ".join(f"For {kind}: {field.description or ''}" for kind, field in owners)
+        yield f"{key}.{name}", types, default, documentation
 
 
 def _show(value: Any) -> str:

@@ -28,6 +28,8 @@ class Outcome(StrEnum):
     """The response hit the token limit; it is not judged, even if it happens to hold the answer."""
     LEAKED = "leaked"
     """A guided response that speaks of the expert solution it was shown, so it does not stand alone."""
+    BARE = "bare"
+    """A guided response much shorter than the expert solution it was shown: the answer without its working."""
     TIMEOUT = "timeout"
     """Verification took longer than its limit and was killed."""
     ERROR = "error"
@@ -87,6 +89,7 @@ class Rewrite:
 
     Invariants: `response_ids` ends with the end-of-turn token; `policy_logprobs` has one entry for each of them,
     under the policy on the plain prompt; so has `behavior_logprobs` (as sampled), which is None for expert rows.
+    `expert_ids` and `expert_logprobs` are the same of the expert's solution, whatever was kept.
     """
 
     id: str
@@ -99,12 +102,15 @@ class Rewrite:
     response_ids: list[int]
     behavior_logprobs: list[float] | None
     policy_logprobs: list[float]
+    expert_ids: list[int]
+    expert_logprobs: list[float]
     expert_mean_logprob: float
     attempts: list[Attempt]
     generated_tokens: int
 
     def __post_init__(self) -> None:
         assert len(self.response_ids) == len(self.policy_logprobs), self.id
+        assert len(self.expert_ids) == len(self.expert_logprobs), self.id
         assert (self.behavior_logprobs is None) == (self.source is Source.EXPERT), self.id
 
     @property

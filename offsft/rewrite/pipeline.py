@@ -44,6 +44,7 @@ def run_rewrite(
         guided_waves=tuple(recipe.rewrite.guided_waves),
         sampling=SamplingParams(recipe.rewrite.max_tokens, recipe.rewrite.temperature, recipe.rewrite.top_p),
         context_tokens=recipe.model.context_tokens,
+        guided_min_share=recipe.rewrite.guided_min_share,
         pick=recipe.rewrite.pick,
         keep_text=recipe.rewrite.keep_text,
     )

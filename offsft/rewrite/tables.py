@@ -42,6 +42,8 @@ REWRITE_SCHEMA = pa.schema(
         ("response_ids", pa.list_(pa.int32())),
         ("behavior_logprobs", pa.list_(pa.float32())),
         ("policy_logprobs", pa.list_(pa.float32())),
+        ("expert_ids", pa.list_(pa.int32())),
+        ("expert_logprobs", pa.list_(pa.float32())),
         ("expert_mean_logprob", pa.float32()),
         (
             "attempts",

@@ -27,7 +27,7 @@ def train(recipe: Recipe, folder: RunFolder, model: str, console: Console) -> di
     """
     started_s = time.monotonic()
     settings = recipe.train
-    rows, cut = load_rows(folder.rewrites, settings.max_tokens)
+    loaded = load_rows(folder.rewrites, settings)
     metrics = folder.path / "metrics.jsonl"
     spec = WorkerSpec(
         model=model,
@@ -37,7 +37,9 @@ def train(recipe: Recipe, folder: RunFolder, model: str, console: Console) -> di
         seed=recipe.seed,
         rewrites=str(folder.rewrites),
         metrics=str(metrics),
+        reference=str(folder.path / "reference"),
         export=str(folder.model),
+        adapter=str(folder.path / "adapter"),
         logs=str(folder.logs),
     )
     trainer = TorchTrainer(
@@ -72,8 +74,11 @@ def train(recipe: Recipe, folder: RunFolder, model: str, console: Console) -> di
     return _result(metrics) | {
         "seconds": time.monotonic() - started_s,
         "objective": settings.objective.kind,
-        "rows": len(rows),
-        "cut_rows": cut,
+        "responses": settings.responses,
+        "rows": len(loaded.rows),
+        "cut_rows": loaded.cut,
+        "dropped_rows": loaded.dropped,
+        "left_out_rows": loaded.left_out,
     }
 
 
@@ -127,6 +132,7 @@ def _result(metrics: Path) -> dict[str, Any]:
         "steps": len(lines),
         "tokens": tokens,
         "tokens_per_s": tokens / seconds,
+        "padding_share": 1 - tokens / max(1, sum(line["computed_tokens"] for line in lines)),
         "final_loss": lines[-1]["loss/objective"],
         "final_nll": lines[-1]["loss/nll"],
     }

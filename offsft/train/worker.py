@@ -17,11 +17,15 @@ import torch
 from offsft.batching import Plan
 from offsft.config import Train
 from offsft.console import output_to_file
-from offsft.errors import TrainingError
+from offsft.errors import OffsftError, TrainingError
 from offsft.train.export import export, gathered_weights
+from offsft.train.lora import add_adapters, merged
+from offsft.train.policy import PolicyLoss
+from offsft.train.reference import with_reference
 from offsft.train.rows import Row, load_rows
 from offsft.train.schedule import learning_rate
-from offsft.train.step import PolicyLoss, Sums, run_step
+from offsft.train.step import run_step
+from offsft.train.sums import Sums
 from offsft.train.zero import deepspeed_config
 
 
@@ -36,7 +40,9 @@ class WorkerSpec:
     seed: int
     rewrites: str
     metrics: str
+    reference: str
     export: str
+    adapter: str
     logs: str
 
 
@@ -53,7 +59,7 @@ def train_loop(config: dict[str, WorkerSpec]) -> str | None:
     rank, ranks = context.get_world_rank(), context.get_world_size()
     output_to_file(Path(spec.logs) / f"train-{rank}.log")
     _seed(spec.seed)
-    rows, _ = load_rows(Path(spec.rewrites), spec.settings.max_tokens)
+    rows: list[Row] = load_rows(Path(spec.rewrites), spec.settings).rows
     plan = Plan(
         [row.tokens for row in rows],
         spec.settings.global_batch,
@@ -62,8 +68,15 @@ def train_loop(config: dict[str, WorkerSpec]) -> str | None:
         spec.seed,
         spec.settings.epochs,
     )
-    model, tokenizer = _load(spec)
-    engine = start_engine(model, spec.settings, spec.dtype)
+    model = _load(spec)
+    objective = spec.settings.objective
+    anchor = _load(spec).eval() if objective.needs_anchor else None
+    try:
+        engine = start_engine(model, spec.settings, spec.dtype, anchor=anchor)
+        if objective.needs_reference:
+            rows = with_reference(engine, rows, plan, rank, Path(spec.reference))
+    except OffsftError as error:
+        return str(error)
     first_step = _resume(engine)
     # Not by print, which Ray Train sends to its own log as well, so that the line would be here twice.
     sys.stderr.write(f"rank {rank} of {ranks}: training from step {first_step + 1} to {plan.steps}\n")
@@ -75,36 +88,43 @@ def train_loop(config: dict[str, WorkerSpec]) -> str | None:
         except TrainingError as error:
             return str(error)
         if metrics:
-            metrics.add(step, plan, sums, rate, time.monotonic() - started_s)
+            metrics.add(step, plan, sums, rate, mass_of(rows, plan, step), time.monotonic() - started_s)
         last = step + 1 == plan.steps
         if last or (step + 1) % spec.settings.checkpoint_steps == 0:
             if last:
                 weights = gathered_weights(engine, zero3=spec.settings.zero_stage == 3, rank=rank)
                 if weights is not None:
-                    export(model, tokenizer, weights, Path(spec.export))
+                    _export(spec, model, weights)
             _save(engine, step + 1)
         else:
             ray.train.report({"step": step + 1})
     return None
 
 
-def start_engine(model: Any, settings: Train, dtype: str) -> Any:
-    """A DeepSpeed engine around the policy and its loss."""
+def start_engine(model: Any, settings: Train, dtype: str, *, anchor: Any | None = None) -> Any:
+    """A DeepSpeed engine around the policy and its loss; `anchor` is the policy before training, for ASFT."""
     if settings.gpus_per_worker == 0:
         os.environ["DS_ACCELERATOR"] = "cpu"
     import deepspeed
 
+    if settings.lora.rank:
+        add_adapters(model, settings.lora)
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable()
-    policy = PolicyLoss(model, settings.objective, chunk_tokens=settings.head_chunk_tokens)
+        if settings.lora.rank:
+            model.enable_input_require_grads()
+    policy = PolicyLoss(model, settings.objective, chunk_tokens=settings.head_chunk_tokens, anchor=anchor)
+    trained = [parameter for parameter in policy.parameters() if parameter.requires_grad]
     # Each step sets its own rate. In bfloat16 without ZeRO, DeepSpeed allocates the optimizer's state by a step on zero
     # gradients: at a rate of 0 that decays no weight, and it must not count as Adam's first step either.
-    optimizer = torch.optim.AdamW(policy.parameters(), lr=0.0, betas=settings.betas, weight_decay=settings.weight_decay)
+    optimizer = torch.optim.AdamW(trained, lr=0.0, betas=settings.betas, weight_decay=settings.weight_decay)
     engine, *_ = deepspeed.initialize(
         model=policy, optimizer=optimizer, config=deepspeed_config(settings, dtype), dist_init_required=False
     )
     for state in optimizer.state.values():
         state["step"].zero_()
+    if anchor is not None:
+        anchor.requires_grad_(False).to(engine.device)
     engine.train()
     return engine
 
@@ -123,10 +143,10 @@ def train_step(engine: Any, rows: list[Row], plan: Plan, step: int, rank: int, s
         engine,
         rows,
         plan.micro_batches(step, rank),
-        objective=settings.objective,
-        global_tokens=max(1, sum(len(rows[i].response_ids) for i in ids)),
+        mass=mass_of(rows, plan, step),
         ranks=plan.ranks,
         learning_rate=rate,
+        needs_batch_loss=settings.objective.needs_batch_loss,
     )
     if not sums.finite:
         loss_is_finite = math.isfinite(sums.loss)
@@ -136,6 +156,11 @@ def train_step(engine: Any, rows: list[Row], plan: Plan, step: int, rank: int, s
             f" {', '.join(rows[i].id for i in ids)}"
         )
     return sums, rate
+
+
+def mass_of(rows: list[Row], plan: Plan, step: int) -> float:
+    """What a step's loss is divided by: response tokens, each times the weight of its row's source."""
+    return sum(rows[i].mass for i in plan.rows(step)) or 1.0
 
 
 class Metrics:
@@ -148,32 +173,36 @@ class Metrics:
         self._path = path
         path.write_text("".join(line for line in whole if json.loads(line)["step"] <= first_step), encoding="utf-8")
 
-    def add(self, step: int, plan: Plan, sums: Sums, rate: float, seconds: float) -> None:
-        tokens = max(1.0, sums.tokens)  # none where every row of the step was cut within its prompt
+    def add(self, step: int, plan: Plan, sums: Sums, rate: float, mass: float, seconds: float) -> None:
         line = {
             "step": step + 1,
             "steps": plan.steps,
             "epoch": step // plan.steps_per_epoch + 1,
-            "loss/objective": sums.loss / tokens,
-            "loss/nll": sums.nll / tokens,
-            "optim/grad_norm": sums.grad_norm,
             "optim/learning_rate": rate,
-            "weight/mean": sums.weight / tokens,
-            "weight/ess_share": sums.weight_ess_share,
-            "perf/tokens_per_s": sums.model_tokens / seconds,
-            "tokens": int(sums.model_tokens),
-            "response_tokens": int(sums.tokens),
             "time/step_s": seconds,
+            **sums.metrics(mass=mass, seconds=seconds),
         }
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
 
-def _load(spec: WorkerSpec) -> tuple[Any, Any]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+def _load(spec: WorkerSpec) -> Any:
+    from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(spec.model, revision=spec.revision, dtype=getattr(torch, spec.dtype))
-    return model, AutoTokenizer.from_pretrained(spec.model, revision=spec.revision)
+    return AutoModelForCausalLM.from_pretrained(spec.model, revision=spec.revision, dtype=getattr(torch, spec.dtype))
+
+
+def _load_tokenizer(spec: WorkerSpec) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(spec.model, revision=spec.revision)
+
+
+def _export(spec: WorkerSpec, model: Any, weights: dict[str, torch.Tensor]) -> None:
+    lora = spec.settings.lora
+    if lora.rank:
+        model, weights = merged(_load(spec), weights, lora, Path(spec.adapter) if lora.keep_adapter else None)
+    export(model, _load_tokenizer(spec), weights, Path(spec.export))
 
 
 def _resume(engine: Any) -> int:

@@ -16,8 +16,10 @@ from torch import multiprocessing
 
 from offsft.batching import Plan
 from offsft.config import Train
-from offsft.objective_config import Dft, Objective, Sft
+from offsft.objective_config import Asft, Dft, Idft, Is, IwSft, Kl, Objective, Power, Psft, Sft, Talr
+from offsft.objectives import Tokens
 from offsft.train.rows import Row
+from tests.numerics.reference import reference_loss
 
 pytestmark = pytest.mark.e2e
 
@@ -45,9 +47,13 @@ class Case:
 SMALL, LARGE = 80, 4096
 """Tokens of a micro-batch: about one row, and a rank's whole share of a step."""
 
+OTHERS = [Sft(), Power(), Is(), IwSft(tau=3.0), Psft(), Kl(), Asft(coefficient=0.3), Idft(), Talr()]
 CASES = [
     *(Case(stage, tokens) for stage in (0, 1, 2, 3) for tokens in (SMALL, LARGE)),
-    Case(2, SMALL, objective=Sft()),
+    *(Case(2, SMALL, objective=objective) for objective in OTHERS),
+    Case(2, LARGE, objective=IwSft(tau=3.0)),
+    Case(3, SMALL, objective=Talr()),
+    Case(3, SMALL, objective=Asft(coefficient=0.3)),
     Case(2, SMALL, tied=False),
     Case(3, SMALL, tied=False),
     Case(3, SMALL, gradient_checkpointing=True),
@@ -77,8 +83,10 @@ def make_rows():
     def ids(most):
         return [draw.randrange(250) for _ in range(draw.randint(1, most))]
 
-    rows = [Row(f"{i:02d}", "self", ids(30), ids(40)) for i in range(9)]
-    return [*rows, Row("09", "expert", ids(30), [])]
+    rows = [Row(f"{i:02d}", "self", ids(30), ids(40), weight=1.0 + i % 3) for i in range(9)]
+    # The tiny model gives each of its words about as much.
+    sampled = [replace(row, behavior=[draw.uniform(-7, -4) for _ in row.response_ids]) for row in rows[:6]]
+    return [*sampled, *rows[6:], Row("09", "expert", ids(30), [])]
 
 
 def plan_of(case, rows, ranks):
@@ -135,20 +143,28 @@ def run_case(case, rank, ranks, folder, out):
 
     from offsft.train import worker
     from offsft.train.export import export, gathered_weights
+    from offsft.train.reference import with_reference
 
     settings, rows = settings_of(case), make_rows()
     plan = plan_of(case, rows, ranks)
 
+    def start():
+        """An engine on the policy before training, and the rows with what the objective wants to know of it."""
+        anchor = load_model(folder, case).eval() if case.objective.needs_anchor else None
+        engine = worker.start_engine(load_model(folder, case), settings, case.dtype, anchor=anchor)
+        if not case.objective.needs_reference:
+            return engine, rows
+        return engine, with_reference(engine, rows, plan, rank, Path(f"{out}-reference"))
+
     def step(engine, number):
-        sums, _ = worker.train_step(engine, rows, plan, number, rank, settings)
-        return sums.loss / sums.tokens, sums.nll / sums.tokens, sums.grad_norm
+        sums, _ = worker.train_step(engine, known, plan, number, rank, settings)
+        return sums.loss / worker.mass_of(rows, plan, number), sums.nll / sums.tokens, sums.grad_norm
 
     def copy_of_weights(engine):
         weights = gathered_weights(engine, zero3=case.zero_stage == 3, rank=rank)
         return None if weights is None else {name: tensor.clone() for name, tensor in weights.items()}
 
-    model = load_model(folder, case)
-    engine = worker.start_engine(model, settings, case.dtype)
+    engine, known = start()
     steps = [step(engine, 0), step(engine, 1)]
     # As under Ray Train: each rank writes into a folder of its own, and these are merged into one.
     part = Path(f"{out}-part{rank}")
@@ -158,10 +174,10 @@ def run_case(case, rank, ranks, folder, out):
     steps.append(step(engine, 2))
     weights = copy_of_weights(engine)
     if weights is not None:
-        export(model, AutoTokenizer.from_pretrained(folder), weights, out / "model")
+        export(load_model(folder, case), AutoTokenizer.from_pretrained(folder), weights, out / "model")
     engine.destroy()
 
-    engine = worker.start_engine(load_model(folder, case), settings, case.dtype)
+    engine, known = start()
     assert worker.load_shards(engine, str(out / "checkpoint")) == 2
     resumed_step, resumed_weights = step(engine, 2), copy_of_weights(engine)
     engine.destroy()
@@ -174,18 +190,41 @@ def reference(folder, case):
 
     settings, rows = settings_of(case), make_rows()
     model, plan = load_model(folder, case), plan_of(case, rows, 1)
+    before = load_model(folder, case)
     optimizer = torch.optim.AdamW(model.parameters(), betas=settings.betas, weight_decay=settings.weight_decay)
+
+    def logits_of(policy, row):
+        return policy(torch.tensor([row.prompt_ids + row.response_ids])).logits[0, len(row.prompt_ids) - 1 : -1]
+
+    def logprobs_of(policy, row):
+        targets = torch.tensor(row.response_ids, dtype=torch.long)[:, None]
+        return logits_of(policy, row).log_softmax(-1).gather(1, targets)[:, 0]
+
     steps = []
     for step in range(plan.steps):
-        chosen = [rows[i] for i in plan.rows(step)]
-        tokens = sum(len(row.response_ids) for row in chosen)
-        loss = nll = torch.zeros(())
+        chosen = [row for row in (rows[i] for i in plan.rows(step)) if row.response_ids]
+        tokens, mass = sum(len(row.response_ids) for row in chosen), sum(row.mass for row in chosen)
+        with torch.no_grad():
+            batch_loss = float(torch.tensor([-logprobs_of(model, row).mean() for row in chosen]).quantile(0.5))
+        nll = loss = torch.zeros((), dtype=torch.float64)
         for row in chosen:
-            logits = model(torch.tensor([row.prompt_ids + row.response_ids])).logits[0, len(row.prompt_ids) - 1 : -1]
-            logprobs = logits.log_softmax(-1).gather(1, torch.tensor(row.response_ids, dtype=torch.long)[:, None])
-            nll = nll - logprobs.sum() / tokens
+            length = len(row.response_ids)
+            with torch.no_grad():
+                reference_logits = logits_of(before, row).double()
+                reference_logprobs = logprobs_of(before, row)
+            known = Tokens(
+                weight_T=torch.full((length,), row.weight),
+                row_T=torch.zeros(length, dtype=torch.long),
+                reference_T=reference_logprobs,
+                behavior_T=torch.tensor(row.behavior or [0.0] * length),
+                batch_loss=batch_loss,
+            )
+            nll = nll - logprobs_of(model, row).sum() / tokens
+            targets = torch.tensor(row.response_ids)
             loss = (
-                loss - (logprobs if case.objective.kind == "sft" else logprobs.exp().detach() * logprobs).sum() / tokens
+                loss
+                + reference_loss(case.objective, logits_of(model, row).double(), targets, known, reference_logits)
+                / mass
             )
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)

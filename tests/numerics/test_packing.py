@@ -4,15 +4,15 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from offsft.objective_config import Dft, Sft
+from offsft.objective_config import Dft, Is, IwSft, Sft
+from offsft.train.policy import PolicyLoss, loss_of
 from offsft.train.rows import Row, pack
 from offsft.train.schedule import learning_rate
-from offsft.train.step import PolicyLoss
 
 ROWS = [
-    Row("a", "self", [5, 6, 7], [8, 9, 10, 11]),
-    Row("b", "guided", [12, 13], [14]),
-    Row("c", "expert", [15], [16, 17, 18, 19, 20, 21]),
+    Row("a", "self", [5, 6, 7], [8, 9, 10, 11], behavior=[-5.0, -6.0, -5.5, -4.0], reference=[-6.0] * 4),
+    Row("b", "guided", [12, 13], [14], behavior=[-6.0], reference=[-5.0], weight=0.5),
+    Row("c", "expert", [15], [16, 17, 18, 19, 20, 21], reference=[-5.5] * 6, weight=2.0),
 ]
 
 
@@ -21,13 +21,13 @@ def loss_and_gradients(model_folder, objective, batches):
     policy = PolicyLoss(model, objective, chunk_tokens=3)
     total = torch.zeros(())
     for batch in batches:
-        loss, _ = policy(pack(ROWS, batch))
+        loss = loss_of(policy, pack(ROWS, batch)).loss
         loss.backward()
         total += loss.detach()
     return total, {name: parameter.grad for name, parameter in model.named_parameters()}
 
 
-@pytest.mark.parametrize("objective", [Sft(), Dft()], ids=lambda o: o.kind)
+@pytest.mark.parametrize("objective", [Sft(), Dft(), Is(), IwSft()], ids=lambda o: o.kind)
 def test_packed_equals_one_by_one(tiny_model, objective):
     packed_loss, packed = loss_and_gradients(tiny_model, objective, [[0, 1, 2]])
     single_loss, single = loss_and_gradients(tiny_model, objective, [[0], [1], [2], []])
@@ -43,7 +43,7 @@ def test_the_loss_is_that_of_transformers_over_the_response_alone(tiny_model):
     for row in ROWS:
         ids = torch.tensor([row.prompt_ids + row.response_ids])
         labels = torch.tensor([[-100] * len(row.prompt_ids) + row.response_ids])
-        total += model(input_ids=ids, labels=labels).loss * len(row.response_ids)
+        total += model(input_ids=ids, labels=labels).loss * row.mass
     torch.testing.assert_close(loss, total.detach(), rtol=1e-4, atol=1e-4)
 
 

@@ -88,6 +88,8 @@ def _rewrite(draw: random.Random, index: int) -> dict[str, Any]:
         "response_ids": list(range(tokens)),
         "behavior_logprobs": None if source == "expert" else policy,
         "policy_logprobs": policy,
+        "expert_ids": [7, 8],
+        "expert_logprobs": [expert_mean - 0.25, expert_mean + 0.25],
         "expert_mean_logprob": expert_mean,
         "attempts": attempts,
         "generated_tokens": sum(attempt["tokens"] for attempt in attempts),

@@ -106,6 +106,18 @@ def test_a_guided_response_that_speaks_of_the_solution_is_refused():
     assert (Source.GUIDED, Outcome.LEAKED) in stages(done)
 
 
+def test_a_guided_response_without_working_is_refused_where_asked_for():
+    shown = Problem("id", "what", "3 + 4 makes 7, so \\boxed{7}", "7")
+    script = lambda prompt, n: "\\boxed{7}" if prompt[0] == "G" else "no"  # noqa: E731
+    kept, _ = run(script, problem=shown)
+    assert kept.source is Source.GUIDED
+    refused, _ = run(script, problem=shown, guided_min_share=0.5)
+    assert refused.source is Source.EXPERT
+    assert (Source.GUIDED, Outcome.BARE) in stages(refused)
+    own, _ = run(lambda prompt, n: "\\boxed{7}", problem=shown, guided_min_share=0.5)
+    assert own.source is Source.SELF
+
+
 def test_an_own_response_may_speak_of_solutions():
     done, _ = run(lambda prompt, n: "The given solution is \\boxed{7}")
     assert done.source is Source.SELF

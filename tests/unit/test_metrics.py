@@ -1,13 +1,28 @@
 """metrics.jsonl: each step once, whatever a kill left behind."""
 
 import json
+from dataclasses import replace
+
+import pytest
+import torch
 
 from offsft.batching import Plan
-from offsft.train.step import Sums
+from offsft.fused_head import HeadOutput
+from offsft.train.sums import Adder, Sums
 from offsft.train.worker import Metrics
 
 PLAN = Plan([5, 6, 7, 8], global_batch=2, micro_batch_tokens=32, ranks=1, seed=0, epochs=2)
-SUMS = Sums(loss=3.0, nll=30.0, weight=2.0, weight_squared=0.5, tokens=10.0, model_tokens=26.0, grad_norm=0.7)
+SUMS = Sums(
+    loss=3.0,
+    nll=30.0,
+    weight=2.0,
+    weight_squared=0.5,
+    clipped=4.0,
+    tokens=10.0,
+    row_tokens=26.0,
+    computed_tokens=32.5,
+    grad_norm=0.7,
+)
 
 
 def steps(path):
@@ -15,7 +30,7 @@ def steps(path):
 
 
 def add(metrics, step, sums=SUMS):
-    metrics.add(step, PLAN, sums, 1e-4, 2.0)
+    metrics.add(step, PLAN, sums, 1e-4, 5.0, 2.0)
 
 
 def test_a_step_that_is_done_again_is_counted_once(tmp_path):
@@ -44,14 +59,33 @@ def test_sums_become_means_over_response_tokens_and_rates(tmp_path):
     add(Metrics(path, 0), 2)
     line = json.loads(path.read_text())
     assert (line["step"], line["steps"], line["epoch"]) == (3, 4, 2)
-    assert (line["loss/objective"], line["loss/nll"], line["weight/mean"]) == (0.3, 3.0, 0.2)
+    assert (line["loss/objective"], line["loss/nll"], line["weight/mean"]) == (0.6, 3.0, 0.2)
     assert line["weight/ess_share"] == 2.0**2 / (0.5 * 10)
     assert line["perf/tokens_per_s"] == 13.0
+    assert line["perf/padding_share"] == pytest.approx(0.2)
+    assert not [name for name in line if "clipped" in name or name.startswith("ratio")]
+
+
+def test_bounds_and_ratios_are_shown_where_the_objective_has_them(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    adder = Adder("cpu")
+    ratios = torch.linspace(0.5, 1.5, 1001)
+    clipped = (ratios > 1.2).float()
+    for part in (slice(0, 300), slice(300, 1001)):
+        ones = torch.ones(len(ratios[part]))
+        adder.add(HeadOutput(ones.sum(), -ones, ones, ratios[part], clipped[part]), row_tokens=9, computed_tokens=10)
+    add(Metrics(path, 0), 0, adder.total(ranks=1))
+    line = json.loads(path.read_text())
+    assert line["weight/clipped_share"] == pytest.approx(0.3, abs=0.001)
+    assert line["perf/padding_share"] == pytest.approx(0.1)
+    for quantile in (10, 50, 90, 99):
+        # Counted in bins of 0.01 nats.
+        assert line[f"ratio/p{quantile}"] == pytest.approx(0.5 + quantile / 100, rel=0.011)
 
 
 def test_a_step_without_response_tokens_has_no_statistics(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    add(Metrics(path, 0), 0, Sums(0.0, 0.0, 0.0, 0.0, 0.0, 26.0, 0.0))
+    add(Metrics(path, 0), 0, Sums(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 26.0, 26.0, 0.0))
     line = json.loads(path.read_text())
     assert line["loss/objective"] == 0.0
     assert line["weight/ess_share"] is None
@@ -60,5 +94,5 @@ def test_a_step_without_response_tokens_has_no_statistics(tmp_path):
 def test_a_gradient_that_deepspeed_gave_up_on_is_not_finite():
     assert SUMS.finite
     for norm in (float("nan"), float("inf"), -1.0):
-        assert not Sums(3.0, 30.0, 2.0, 0.5, 10.0, 26.0, norm).finite
-    assert not Sums(float("inf"), 30.0, 2.0, 0.5, 10.0, 26.0, 0.7).finite
+        assert not replace(SUMS, grad_norm=norm).finite
+    assert not replace(SUMS, loss=float("inf")).finite
