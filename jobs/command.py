@@ -3,18 +3,37 @@
 import sys
 import textwrap
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from offsft.errors import ConfigError, OffsftError
 from offsft.recipes import describe, load
 
+if TYPE_CHECKING:
+    from offsft.config import Recipe
+    from offsft.console import Console
+
 _WIDTH = 110
 
 
-def run(stages: Sequence[str], documentation: str) -> NoReturn:
-    """Parse the command line, run the stages, exit: 0 done, 1 failed, 2 wrong settings, 130 interrupted."""
+Work = Callable[["Recipe", "Console"], None]
+"""What a job does; it imports what is slow only when it is called."""
+
+
+def run_pipeline(stages: Sequence[str], documentation: str) -> NoReturn:
+    """A job that runs these stages of the method; see `run`."""
+
+    def work(recipe: "Recipe", console: "Console") -> None:
+        from offsft.pipeline import run_stages
+
+        run_stages(recipe, stages, console)
+
+    run(work, documentation)
+
+
+def run(work: Work, documentation: str) -> NoReturn:
+    """Parse the command line, do the work, exit: 0 done, 1 failed, 2 wrong settings, 130 interrupted."""
     arguments = sys.argv[1:]
     if {"-h", "--help"} & set(arguments):
         print(help_text(documentation))
@@ -27,11 +46,10 @@ def run(stages: Sequence[str], documentation: str) -> NoReturn:
 
     # Slow imports only now: help and wrong settings are answered at once.
     from offsft.console import Console
-    from offsft.pipeline import run_stages
 
     console = Console()
     try:
-        run_stages(recipe, stages, console)
+        work(recipe, console)
     except OffsftError as error:
         if console.log:  # output goes there by now, and the traceback with it
             traceback.print_exc()

@@ -4,7 +4,7 @@ The whole method: rewrite, train, evaluate, report. Starts a local Ray, or joins
 Running the same command again continues what is unfinished and repeats nothing that is done.
 """
 
-from jobs.command import run
+from jobs.command import run_pipeline
 
 if __name__ == "__main__":
-    run(("rewrite", "train", "evaluate", "report"), str(__doc__))
+    run_pipeline(("rewrite", "train", "evaluate", "report"), str(__doc__))

@@ -3,7 +3,7 @@
 Rewrite the problems: the policy's own solution where one is correct, else a guided one, else the expert's.
 """
 
-from jobs.command import run
+from jobs.command import run_pipeline
 
 if __name__ == "__main__":
-    run(("rewrite",), str(__doc__))
+    run_pipeline(("rewrite",), str(__doc__))

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from offsft.errors import ConfigError
-from offsft.objective_config import Dft, Objective
+from offsft.objective_config import Dft, Kl, Objective, Psft, Sft
 from offsft.strict import Strict
 
 
@@ -185,6 +185,8 @@ class Train(Strict):
     """Recompute activations in the backward pass: less memory, a third more time."""
     offload: Literal["none", "optimizer", "optimizer_and_weights"] = "none"
     """What DeepSpeed keeps in the nodes' main memory instead of the GPUs': the optimizer's state needs ZeRO 1 or higher, the weights ZeRO 3."""
+    gap_rows: int = Field(default=256, ge=0)
+    """Rows, drawn by the seed, whose policy gap is measured before and after training; 0 leaves it out."""
     checkpoint_steps: int = Field(default=50, ge=1)
     """Optimizer steps between checkpoints."""
     keep_checkpoints: int = Field(default=2, ge=1)
@@ -212,6 +214,48 @@ class Evaluate(Strict):
     """Longest response, in tokens."""
 
 
+class Arm(Strict):
+    name: str = Field(min_length=1, pattern=r"^[\w.+-]+$")
+    """The arm's name in the table, and of its folders."""
+    responses: Literal["kept", "expert"]
+    """As `train.responses`: with rewriting or without."""
+    objective: Objective
+    """As `train.objective`."""
+    source_weights: SourceWeights = SourceWeights()
+    """As `train.source_weights`; 0 for a source leaves its rows out."""
+    learning_rate: float | None = Field(default=None, gt=0)
+    """As `train.learning_rate`; unset: the recipe's."""
+
+
+class Compare(Strict):
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0, 1, 2], min_length=1)
+    """Seeds of the order of training; each arm is trained once with each."""
+    arms: list[Arm] = Field(
+        default=[
+            Arm(name="SFT", responses="expert", objective=Sft()),
+            Arm(name="DFT", responses="expert", objective=Dft()),
+            Arm(name="SFT+KL", responses="expert", objective=Kl()),
+            Arm(name="PSFT", responses="expert", objective=Psft()),
+            Arm(name="rewriting+SFT", responses="kept", objective=Sft()),
+            Arm(name="rewriting+DFT", responses="kept", objective=Dft()),
+        ],
+        min_length=1,
+    )
+    """What is compared, each with `name`, `responses`, `objective`, and optionally `source_weights` and `learning_rate`."""
+    keep_models: bool = False
+    """Keep the model of each arm and seed after it was evaluated."""
+
+    @model_validator(mode="after")
+    def _distinct(self) -> "Compare":
+        names = [arm.name for arm in self.arms]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ConfigError(f"compare.arms names {', '.join(twice)} more than once; give each arm its own name")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ConfigError(f"compare.seeds={self.seeds} holds a seed twice; give each once")
+        return self
+
+
 class Cluster(Strict):
     address: str | None = None
     """Ray cluster to join, for example `auto`; unset: the one in RAY_ADDRESS, else a local Ray is started."""
@@ -232,6 +276,7 @@ class Recipe(Strict):
     verify: Verify = Verify()
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
+    compare: Compare = Compare()
     cluster: Cluster = Cluster()
 
     @model_validator(mode="after")

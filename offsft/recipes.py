@@ -35,7 +35,8 @@ def dump(recipe: Recipe) -> str:
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _read_yaml(path: Path, above: tuple[str, ...] = ()) -> dict[str, Any]:
+    """A recipe's settings, over those of the recipe that it `extends`."""
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -46,7 +47,22 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"recipe {path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"recipe {path} must be a mapping of settings, such as `run: runs/mine`")
-    return tree
+    base = tree.pop("extends", None)
+    if base is None:
+        return tree
+    if not isinstance(base, str) or path.name in above:
+        raise ConfigError(f"recipe {path}: extends={base!r} must name another recipe, relative to this one")
+    return _merged(_read_yaml(path.parent / base, (*above, path.name)), tree)
+
+
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Sections setting by setting; what has a `kind` is one setting."""
+    both = dict(base)
+    for key, value in over.items():
+        old = both.get(key)
+        mergeable = isinstance(value, dict) and isinstance(old, dict) and "kind" not in value
+        both[key] = _merged(old, value) if mergeable else value  # type: ignore[arg-type]
+    return both
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:
@@ -94,6 +110,7 @@ def describe(model: type[Strict] = Recipe, prefix: str = "") -> Iterator[tuple[s
             yield from describe(field.annotation, f"{key}.")
             continue
         union = [arm for arm in get_args(field.annotation) if isinstance(arm, type) and issubclass(arm, Strict)]
+        union = [arm for arm in union if "kind" in arm.model_fields]
         default = "required" if field.is_required() else _show(field.get_default())
         kinds = " | ".join(arm.model_fields["kind"].default for arm in union)
         yield (f"{key}.kind" if union else key, kinds or _type_name(field), default, field.description or "")
@@ -117,7 +134,9 @@ def _describe_arms(union: list[type[Strict]], key: str) -> Iterator[tuple[str, s
 
 def _show(value: Any) -> str:
     if isinstance(value, Strict):
-        return str(getattr(value, "kind", value))
+        return str(getattr(value, "kind", getattr(value, "name", value)))
+    if isinstance(value, list) and any(isinstance(item, Strict) for item in value):
+        return ", ".join(_show(item) for item in value)
     if isinstance(value, str):
         return value
     if isinstance(value, tuple):

@@ -28,6 +28,7 @@ FREE_SETTINGS = frozenset(
         "train.keep_checkpoints",
         "train.max_failures",
         "train.head_chunk_tokens",
+        "train.offload",
         "train.gradient_checkpointing",
     }
 )
@@ -37,13 +38,17 @@ FREE_SETTINGS = frozenset(
 class RunFolder:
     """Paths and stage results of one run on a local or shared disk."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, rewrites: Path | None = None) -> None:
+        """`rewrites` are those of another run's folder, where this one only trains and evaluates."""
         self.path = Path(path).resolve()
         self.logs = self.path / "logs"
         self.problems = self.path / "problems"
         self.quarantine = self.path / "quarantine"
-        self.rewrites = self.path / "rewrites"
+        self.rewrites = rewrites or self.path / "rewrites"
         self.rewrites_done = self.path / "rewrites.committed"
+        self.gap = self.path / "gap"
+        self.reference = self.path / "reference"
+        self.adapter = self.path / "adapter"
         self.checkpoints = self.path / "checkpoints"
         self.model = self.path / "model"
         self.evaluation = self.path / "evaluation"

@@ -30,7 +30,7 @@ class Difficulty:
     """
 
     step_shares: tuple[float, float, float] = (0.6, 0.25, 0.15)
-    largest: int = 12
+    largest: int = 8
 
     def __post_init__(self) -> None:
         assert min(self.step_shares) >= 0 < sum(self.step_shares), self.step_shares

@@ -146,6 +146,11 @@ def _answers(
     return pyarrow.dataset.dataset(job.output, format="parquet").to_table()
 
 
+def accuracy_by_problem(answers: Path) -> dict[str, float]:
+    """Share of correct samples of each problem, by id, in a folder of EVALUATION_SCHEMA."""
+    return _means(pyarrow.dataset.dataset(answers, format="parquet").to_table(columns=["id", "samples"]))
+
+
 def _means(table: pa.Table) -> dict[str, float]:
     """Share of correct samples of each problem, by id."""
     return {

@@ -43,6 +43,7 @@ def draw(
     plans = {
         "shares": _shares(summary.get("rewrite") or _counted(rewrites)),
         "gap": _gap(rewrites),
+        "weights": _weights((summary.get("gap") or {}).get("before")),
         "outcomes": _outcomes(rewrites),
         "training": _training(metrics),
         "accuracy": _accuracy(summary.get("evaluate")),
@@ -88,6 +89,19 @@ def _gap(rewrites: Rewrites | None) -> _Plan | None:
         lambda width: figures.gap(rewrites, width),
         "Histograms of the mean token log-probability of expert solutions and of kept responses, in nats;"
         f" medians {expert} and {kept}.",
+    )
+
+
+def _weights(before: dict[str, Any] | None) -> _Plan | None:
+    if not before:
+        return None
+    expert, kept = (before[which]["all"]["ess_share"] for which in ("expert", "kept"))
+    if expert is None or kept is None:
+        return None
+    return _Plan(
+        lambda width: figures.weights(before, width),
+        "Histograms of the log importance weights of the tokens of expert solutions and of kept responses;"
+        f" effective tokens {numbers.percent(expert)} and {numbers.percent(kept)}.",
     )
 
 

@@ -78,6 +78,28 @@ def gap(rewrites: Rewrites, width_in: float) -> "Figure":
     return figure
 
 
+def weights(before: dict[str, Any], width_in: float) -> "Figure":
+    """Log importance weights of the tokens of expert solutions and of kept responses, as shares of the tokens."""
+    from offsft.gap import EDGES
+
+    figure, axes = _figure(width_in, 2.5 if width_in == WIDE_IN else 2.9)
+    entries = []
+    for which, color, name in (("expert", "expert", "expert solutions"), ("kept", "self", "kept responses")):
+        found = before[which]["all"]
+        share = np.array(found["log_ratio_counts"]) / max(1, found["tokens"])
+        axes.stairs(share, EDGES, fill=True, color=light(color), alpha=0.45)
+        axes.stairs(share, EDGES, color=light(color), linewidth=1.3)
+        entries.append((color, f"{name}: {numbers.percent(found['ess_share'])} effective tokens"))
+    axes.axvline(0, color=light("ink"), linewidth=0.9, linestyle=(0, (4, 2)))
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(lambda value, _: numbers.percent(value, 0 if value >= 0.01 else 1))
+    axes.set_ylabel("tokens")
+    axes.set_xlabel("log importance weight of a token, nats (0: as likely as when it was written)")
+    _style(axes)
+    _legend(figure, entries, columns=2 if width_in == WIDE_IN else 1)
+    return figure
+
+
 def training(metrics: dict[str, np.ndarray], width_in: float) -> "Figure":
     """Objective and negative log-likelihood over the steps, large; gradient norm and learning rate, small."""
     from matplotlib.figure import Figure

@@ -33,7 +33,7 @@ COLORS = {
     "no_answer": Color("#a5acb8", "#5f6875", ink="on_faint"),
     "truncated": Color("#cfd4dc", "#434b57", ink="on_faint"),
     "leaked": Color("#7c69ab", "#b3a3dc"),
-    "bare": Color("#b5859b", "#d3a6bb"),
+    "bare": Color("#96597a", "#d3a6bb"),
     "timeout": Color("#946a4b", "#c79a78"),
     "error": Color("#4b3a2e", "#e2c9b4"),
     "too_long": Color("#e4dcc8", "#5b5646", ink="on_faint"),

@@ -44,8 +44,12 @@ def read_summary(run: Path) -> dict[str, Any]:
     summary: dict[str, Any] = {}
     if "rewrite" in finished:
         rewrite = finished["rewrite"]
-        summary["rewrite"] = {key: value for key, value in rewrite.items() if key not in _GAP}
-        summary["gap"] = {key: rewrite.get(key) for key in _GAP}
+        summary["gap"] = {key: rewrite.pop(key, None) for key in _GAP}
+        if "gap" in rewrite:
+            summary["gap"]["before"] = rewrite.pop("gap")
+        summary["rewrite"] = rewrite
+    if (finished.get("train") or {}).get("gap"):
+        summary.setdefault("gap", dict.fromkeys(_GAP))["training"] = finished["train"].pop("gap")
     summary |= {stage: finished[stage] for stage in ("train", "evaluate") if stage in finished}
     summary["seconds"] = math.fsum(result.get("seconds") or 0 for result in finished.values())
     return summary

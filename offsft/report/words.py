@@ -1,5 +1,6 @@
 """The report's sentences and key figures, made from a run's summary (see `offsft.report.summary`)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,6 +81,58 @@ def gap_sentence(gap: dict[str, Any] | None) -> str | None:
         f"Rewriting moved the mean log-probability of a token under the policy from {numbers.nats(before)} to"
         f" {numbers.nats(after)} nats."
     )
+
+
+@dataclass(frozen=True, slots=True)
+class GapRow:
+    """A line of the gap's table: whose responses, and their figures as text."""
+
+    name: str
+    color: str
+    rows: str
+    log_ratio: str
+    kl: str
+    token_ess: str
+    sequence_ess: str
+    top: str
+
+
+def gap_rows(statistics: dict[str, Any] | None) -> list[GapRow]:
+    """The gap of expert solutions and of kept responses by source, as `offsft.gap` measured it."""
+    if not statistics:
+        return []
+    groups = [("expert solutions", "expert", statistics["expert"]["all"]), ("kept", "ink", statistics["kept"]["all"])]
+    groups += [(f"kept, {name}", name, found) for name, found in statistics["kept"].items() if name != "all"]
+    return [
+        GapRow(
+            name,
+            color,
+            numbers.count(found["rows"]),
+            _or_dash(found["mean_log_ratio"], numbers.nats),
+            _or_dash(found["kl_k3"], numbers.nats),
+            _or_dash(found["ess_share"], numbers.percent),
+            _or_dash(found["sequence_ess_share"], numbers.percent),
+            _or_dash(found["sequence_top_share"], numbers.percent),
+        )
+        for name, color, found in groups
+    ]
+
+
+def gap_tables(gap: dict[str, Any] | None) -> list[tuple[str, list[GapRow]]]:
+    """The gap's tables with their captions: before training, and of a sample before and after it."""
+    if not gap:
+        return []
+    training = gap.get("training") or {}
+    tables = [
+        ("Before training, all rows.", gap_rows(gap.get("before"))),
+        ("Before training, the rows that were measured again after it.", gap_rows(training.get("before"))),
+        ("After training, under the trained policy.", gap_rows(training.get("after"))),
+    ]
+    return [(caption, rows) for caption, rows in tables if rows]
+
+
+def _or_dash(value: float | None, show: Callable[[float], str]) -> str:
+    return "–" if value is None else show(value)
 
 
 def tiles(summary: dict[str, Any]) -> list[Tile]:

@@ -12,6 +12,7 @@ from offsft.config import Data, Recipe
 from offsft.console import Console
 from offsft.engine_actor import SamplerFactory, engine_spec
 from offsft.engine_job import EngineJob, count_rows
+from offsft.gap import gap_of_rewrites
 from offsft.protocols import SamplingParams
 from offsft.records import Source
 from offsft.rewrite.intake import Room, take_in
@@ -134,4 +135,5 @@ def _summary(folder: RunFolder) -> dict[str, Any]:
         "generated_tokens": sum(rewrites["generated_tokens"].to_pylist()),
         "expert_mean_logprob": sum(rewrites["expert_mean_logprob"].to_pylist()) / rewrites.num_rows,
         "kept_mean_logprob": sum(kept) / len(kept),
+        "gap": gap_of_rewrites(folder.rewrites, folder.gap / "before"),
     }

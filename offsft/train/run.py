@@ -13,6 +13,7 @@ from offsft.config import Recipe
 from offsft.console import Console, span
 from offsft.errors import TrainingError
 from offsft.run_folder import RunFolder
+from offsft.train.gap import gap_after
 from offsft.train.rows import load_rows
 from offsft.train.worker import WorkerSpec, train_loop
 
@@ -37,9 +38,10 @@ def train(recipe: Recipe, folder: RunFolder, model: str, console: Console) -> di
         seed=recipe.seed,
         rewrites=str(folder.rewrites),
         metrics=str(metrics),
-        reference=str(folder.path / "reference"),
+        reference=str(folder.reference),
+        gap=str(folder.gap / "trained"),
         export=str(folder.model),
-        adapter=str(folder.path / "adapter"),
+        adapter=str(folder.adapter),
         logs=str(folder.logs),
     )
     trainer = TorchTrainer(
@@ -71,7 +73,9 @@ def train(recipe: Recipe, folder: RunFolder, model: str, console: Console) -> di
         console.done()
     if stopped is not None:
         raise TrainingError(stopped)
+    gap = gap_after(folder.gap / "trained") if settings.gap_rows else None
     return _result(metrics) | {
+        "gap": gap,
         "seconds": time.monotonic() - started_s,
         "objective": settings.objective.kind,
         "responses": settings.responses,

@@ -19,6 +19,7 @@ from offsft.config import Train
 from offsft.console import output_to_file
 from offsft.errors import OffsftError, TrainingError
 from offsft.train.export import export, gathered_weights
+from offsft.train.gap import GapSample
 from offsft.train.lora import add_adapters, merged
 from offsft.train.policy import PolicyLoss
 from offsft.train.reference import with_reference
@@ -41,6 +42,7 @@ class WorkerSpec:
     rewrites: str
     metrics: str
     reference: str
+    gap: str
     export: str
     adapter: str
     logs: str
@@ -77,6 +79,10 @@ def train_loop(config: dict[str, WorkerSpec]) -> str | None:
             rows = with_reference(engine, rows, plan, rank, Path(spec.reference))
     except OffsftError as error:
         return str(error)
+    sample = None
+    if spec.settings.gap_rows:
+        sample = GapSample.draw(Path(spec.rewrites), spec.settings, spec.seed, rank, ranks, Path(spec.gap))
+        sample.score(engine, "before")
     first_step = _resume(engine)
     # Not by print, which Ray Train sends to its own log as well, so that the line would be here twice.
     sys.stderr.write(f"rank {rank} of {ranks}: training from step {first_step + 1} to {plan.steps}\n")
@@ -92,6 +98,8 @@ def train_loop(config: dict[str, WorkerSpec]) -> str | None:
         last = step + 1 == plan.steps
         if last or (step + 1) % spec.settings.checkpoint_steps == 0:
             if last:
+                if sample:
+                    sample.score(engine, "after")
                 weights = gathered_weights(engine, zero3=spec.settings.zero_stage == 3, rank=rank)
                 if weights is not None:
                     _export(spec, model, weights)

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from offsft.gap import Scored, gap_by_source
 from offsft.rewrite.tables import EVALUATION_SCHEMA, QUARANTINE_SCHEMA, REWRITE_SCHEMA
 
 HOSTILE = (
@@ -119,7 +120,16 @@ def _rewrite_result(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "seconds": 143.2,
         "expert_mean_logprob": sum(row["expert_mean_logprob"] for row in rows) / len(rows),
         "kept_mean_logprob": sum(means) / len(means),
+        "gap": gap_statistics(rows),
     }
+
+
+def gap_statistics(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """As `offsft.gap` leaves them."""
+    ids, sources = [row["id"] for row in rows], [row["source"] for row in rows]
+    kept = Scored(ids, sources, *([row[name] for row in rows] for name in ("policy_logprobs", "behavior_logprobs")))
+    expert = Scored(ids, ["expert"] * len(rows), [row["expert_logprobs"] for row in rows], [None] * len(rows))
+    return {"expert": gap_by_source([expert]), "kept": gap_by_source([kept])}
 
 
 def _train(draw: random.Random, run: Path, steps: int) -> None:

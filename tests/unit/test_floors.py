@@ -11,9 +11,9 @@ ROOT = Path(__file__).parents[2]
 HEAVY = {"ray", "vllm", "deepspeed", "torch", "transformers", "fastapi"}
 
 FLOOR_0 = {"errors", "records", "protocols", "strict", "objective_config", "config", "recipes", "run_folder"}
-FLOOR_1 = {"boxed", "problems", "prompts", "cascade", "batching", "verify", "console", "demo", "train.zero", "train.schedule"}  # fmt: skip
+FLOOR_1 = {"gap", "boxed", "problems", "prompts", "cascade", "batching", "verify", "console", "demo", "train.zero", "train.schedule"}  # fmt: skip
 FLOOR_1T = {"objectives", "fused_head"}
-FLOOR_2 = {"sampling", "rewrite", "train", "evaluate", "report", "progress", "engine_actor", "engine_job", "ray_session", "pipeline"}  # fmt: skip
+FLOOR_2 = {"compare", "sampling", "rewrite", "train", "evaluate", "report", "progress", "engine_actor", "engine_job", "ray_session", "pipeline"}  # fmt: skip
 
 ALLOWED_HEAVY = {
     **{name: set() for name in FLOOR_0 | FLOOR_1},
@@ -27,12 +27,13 @@ ALLOWED_HEAVY = {
     "rewrite": {"ray"},
     "evaluate": {"ray"},
     "report": set(),
+    "compare": set(),
     "progress": {"ray"},
     "engine_actor": {"ray"},
     "engine_job": {"ray"},
     "ray_session": {"ray"},
     "pipeline": {"transformers"},
-    "train": {"ray", "torch", "deepspeed", "transformers"},
+    "train": {"ray", "torch", "deepspeed", "transformers", "peft"},
 }
 
 

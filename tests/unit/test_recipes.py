@@ -108,3 +108,29 @@ def test_settings_cannot_change_after_parsing():
     recipe = Recipe(run="a")
     with pytest.raises(ValueError, match="frozen"):
         recipe.seed = 3  # type: ignore[misc]
+
+
+def test_a_recipe_may_extend_another(tmp_path):
+    (tmp_path / "base.yaml").write_text(
+        "run: runs/a\ntrain: {epochs: 3, objective: {kind: is, cap: 4}}\ndata: {limit: 5}\n"
+    )
+    (tmp_path / "more.yaml").write_text("extends: base.yaml\ntrain: {workers: 2, objective: {kind: dft}}\n")
+    recipe = load(tmp_path / "more.yaml", ["run=runs/b"])
+    assert (recipe.run, recipe.train.epochs, recipe.train.workers, recipe.data.limit) == ("runs/b", 3, 2, 5)
+    assert recipe.train.objective.kind == "dft"
+
+
+@pytest.mark.parametrize("base", ["missing.yaml", "more.yaml", "[1]"])
+def test_extending_what_is_not_there_or_itself_is_refused(tmp_path, base):
+    (tmp_path / "more.yaml").write_text(f"extends: {base}\nrun: x\n")
+    with pytest.raises(ConfigError, match=r"does not exist|must name another recipe"):
+        load(tmp_path / "more.yaml", [])
+
+
+def test_the_arms_of_a_comparison():
+    assert [arm.name for arm in load(None, ["run=x"]).compare.arms][:2] == ["SFT", "DFT"]
+    twice = "compare.arms=[{name: a, responses: kept, objective: {kind: sft}}, {name: a, responses: expert, objective: {kind: sft}}]"
+    with pytest.raises(ConfigError, match="names a more than once"):
+        load(None, ["run=x", twice])
+    with pytest.raises(ConfigError, match=r"compare.arms.0.responses='both'"):
+        load(None, ["run=x", "compare.arms=[{name: a, responses: both, objective: {kind: sft}}]"])

@@ -75,7 +75,8 @@ def test_summary_merges_the_stages(run: Path) -> None:
     stages = [json.loads((run / name).read_text()) for name in STAGE_FILES]
     rewrite, train, evaluate = stages
     assert summary == returned
-    assert summary["gap"] == {key: rewrite.pop(key) for key in ("expert_mean_logprob", "kept_mean_logprob")}
+    gap = {key: rewrite.pop(key) for key in ("expert_mean_logprob", "kept_mean_logprob")}
+    assert summary["gap"] == gap | {"before": rewrite.pop("gap")}
     assert (summary["rewrite"], summary["train"], summary["evaluate"]) == (rewrite, train, evaluate)
     assert summary["seconds"] == pytest.approx(143.2 + 96.4 + 61.0)
     assert not list(run.glob(".*partial"))
@@ -340,9 +341,16 @@ def test_every_figure_is_on_the_page_and_saved(run: Path) -> None:
 
     page = Page(run)
     described = [attributes for tag, attributes in page.tags if tag == "svg"]
-    assert len(described) == 10, "five figures, each for wide and for narrow screens"
+    assert len(described) == 12, "six figures, each for wide and for narrow screens"
     assert all(attributes.get("aria-label") for attributes in described)
-    assert {path.stem for path in (run / "figures").iterdir()} == {"shares", "gap", "training", "accuracy", "outcomes"}
+    assert {path.stem for path in (run / "figures").iterdir()} == {
+        "shares",
+        "gap",
+        "weights",
+        "training",
+        "accuracy",
+        "outcomes",
+    }
     for path in (run / "figures").iterdir():
         pixels = imread(path)
         assert pixels.shape[1] == 1520

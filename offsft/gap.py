@@ -1,0 +1,220 @@
+"""The policy gap: how far responses are from what a policy would write, in log-ratios and importance weights.
+
+The log-ratio of a token is log p - log q: p is what the policy gives it on the plain prompt, q what the behaviour that
+wrote it gave. A demonstration has no known behaviour: q is 1, as if it had been certain of every token, so that the
+weight is p, as in DFT (arXiv 2508.05629), and the KL divergence from demonstration to policy is exactly -log p.
+
+R = rows, T = tokens of all rows one after the other; log-probs in nats.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+
+from offsft.records import Source
+
+EDGES = np.linspace(-12.0, 4.0, 65)
+"""Edges of the histogram of the tokens' log-ratios; what lies beyond is counted in the outermost bins."""
+
+_BATCH_ROWS = 1024
+_ALL = "all"
+
+
+@dataclass(slots=True)
+class Rows:
+    """The gap of each row, `(R)`."""
+
+    tokens: np.ndarray
+    mean_log_ratio: np.ndarray
+    log_ratio: np.ndarray
+    """Of the whole sequence: the sum over its tokens."""
+    k3: np.ndarray
+    """Estimate of KL(q || p) a token: mean of w - 1 - log w. The estimate k1 is minus the mean log-ratio."""
+    ess_share: np.ndarray
+    """Effective sample size of the row's token weights, as a share of its tokens."""
+    top_share: np.ndarray
+    """Share of the largest token weight in the sum of the row's."""
+
+
+def gap_of_rows(log_ratios_T: np.ndarray, lengths_R: np.ndarray) -> Rows:
+    """Statistics of each row; a row without tokens has NaN."""
+    log_ratios_T = np.asarray(log_ratios_T, dtype=np.float64)
+    lengths_R = np.asarray(lengths_R, dtype=np.int64)
+    row_T = np.repeat(np.arange(len(lengths_R)), lengths_R)
+
+    def summed(values_T: np.ndarray) -> np.ndarray:
+        return np.bincount(row_T, weights=values_T, minlength=len(lengths_R))
+
+    top_R = np.full(len(lengths_R), -np.inf)
+    np.maximum.at(top_R, row_T, log_ratios_T)
+    # Weights relative to the row's largest, so that none overflows.
+    weights_T = np.exp(log_ratios_T - top_R[row_T])
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        total_R = summed(weights_T)
+        return Rows(
+            tokens=lengths_R,
+            mean_log_ratio=summed(log_ratios_T) / lengths_R,
+            log_ratio=summed(log_ratios_T),
+            k3=summed(np.expm1(log_ratios_T) - log_ratios_T) / lengths_R,
+            ess_share=total_R**2 / (summed(weights_T**2) * lengths_R),
+            top_share=1 / total_R,
+        )
+
+
+@dataclass(slots=True)
+class _Weights:
+    """Sums of importance weights in log space, added up piece by piece."""
+
+    n: int = 0
+    log_sum: float = -math.inf
+    log_sum_squared: float = -math.inf
+    log_top: float = -math.inf
+
+    def add(self, log_weights: np.ndarray) -> None:
+        if len(log_weights):
+            self.n += len(log_weights)
+            self.log_sum = float(np.logaddexp(self.log_sum, np.logaddexp.reduce(log_weights)))
+            self.log_sum_squared = float(np.logaddexp(self.log_sum_squared, np.logaddexp.reduce(2 * log_weights)))
+            self.log_top = max(self.log_top, float(log_weights.max()))
+
+    @property
+    def ess_share(self) -> float | None:
+        return math.exp(2 * self.log_sum - self.log_sum_squared) / self.n if self.n else None
+
+    @property
+    def top_share(self) -> float | None:
+        return math.exp(self.log_top - self.log_sum) if self.n else None
+
+
+@dataclass(slots=True)
+class GapSums:
+    """The gap of any number of rows, added up batch by batch."""
+
+    rows: int = 0
+    tokens: int = 0
+    logprob: float = 0.0
+    log_ratio: float = 0.0
+    k3: float = 0.0
+    token_weights: _Weights = field(default_factory=_Weights)
+    sequence_weights: _Weights = field(default_factory=_Weights)
+    counts: np.ndarray = field(default_factory=lambda: np.zeros(len(EDGES) - 1, dtype=np.int64))
+
+    def add(self, logprobs_T: np.ndarray, log_ratios_T: np.ndarray, lengths_R: np.ndarray) -> Rows:
+        """Count a batch of rows in; returns what is known of each of them."""
+        each = gap_of_rows(log_ratios_T, lengths_R)
+        self.rows += len(lengths_R)
+        self.tokens += len(log_ratios_T)
+        self.logprob += float(np.sum(logprobs_T, dtype=np.float64))
+        self.log_ratio += float(np.nansum(each.log_ratio))
+        self.k3 += float(np.nansum(each.k3 * each.tokens))
+        self.token_weights.add(np.asarray(log_ratios_T, dtype=np.float64))
+        self.sequence_weights.add(each.log_ratio)
+        inside = np.clip(log_ratios_T, EDGES[0], EDGES[-1])
+        self.counts += np.histogram(inside, bins=EDGES)[0]
+        return each
+
+    def statistics(self) -> dict[str, Any]:
+        """Means over all tokens, or over rows where the name says sequence; shares are of 1."""
+        tokens, rows = max(1, self.tokens), max(1, self.rows)
+        return {
+            "rows": self.rows,
+            "tokens": self.tokens,
+            "mean_logprob": self.logprob / tokens,
+            "mean_log_ratio": self.log_ratio / tokens,
+            "sequence_log_ratio": self.log_ratio / rows,
+            "kl_k1": -self.log_ratio / tokens,
+            "kl_k3": self.k3 / tokens,
+            "ess_share": self.token_weights.ess_share,
+            "top_share": self.token_weights.top_share,
+            "sequence_ess_share": self.sequence_weights.ess_share,
+            "sequence_top_share": self.sequence_weights.top_share,
+            "log_ratio_counts": self.counts.tolist(),
+        }
+
+
+@dataclass(slots=True)
+class Scored:
+    """Log-probs of one set of responses under one policy, row by row; `behavior` has None for demonstrations."""
+
+    ids: list[str]
+    sources: list[str]
+    logprobs: list[list[float]]
+    behavior: list[list[float] | None]
+
+
+def gap_by_source(batches: Iterable[Scored], each_row: Path | None = None) -> dict[str, Any]:
+    """Statistics of all rows and of each source that occurs; where `each_row` is a path, each row's as Parquet there."""
+    sums: dict[str, GapSums] = {}
+    writer = None
+    for batch in batches:
+        ratios = [_log_ratios(p, q) for p, q in zip(batch.logprobs, batch.behavior, strict=True)]
+        for name in (_ALL, *sorted(set(batch.sources))):
+            chosen = [i for i, source in enumerate(batch.sources) if name in (_ALL, source)]
+            rows = sums.setdefault(name, GapSums()).add(
+                _flat([batch.logprobs[i] for i in chosen]),
+                _flat([ratios[i] for i in chosen]),
+                np.array([len(ratios[i]) for i in chosen], dtype=np.int64),
+            )
+            if name == _ALL and each_row is not None:
+                table = _rows_table(batch, rows)
+                if writer is None:
+                    each_row.parent.mkdir(parents=True, exist_ok=True)
+                    writer = pyarrow.parquet.ParquetWriter(each_row, table.schema)
+                writer.write_table(table)
+    if writer is not None:
+        writer.close()
+    return {name: sums[name].statistics() for name in (_ALL, *Source) if name in sums}
+
+
+def gap_of_rewrites(rewrites: Path, folder: Path) -> dict[str, Any]:
+    """The gap before training: of the expert solutions and of what rewriting kept, under the policy that rewrote.
+
+    Each row's goes to `expert.parquet` and `kept.parquet` in `folder`.
+    """
+    return {
+        which: gap_by_source(read_scored(rewrites, which), folder / f"{which}.parquet") for which in ("expert", "kept")
+    }
+
+
+def read_scored(rewrites: Path, which: str) -> Iterable[Scored]:
+    """What rewriting recorded of the kept responses, or of the expert solutions of all problems."""
+    columns = ["id", "source", "policy_logprobs", "behavior_logprobs"] if which == "kept" else ["id", "expert_logprobs"]
+    for path in sorted(rewrites.glob("*.parquet")):
+        for batch in pyarrow.parquet.ParquetFile(path).iter_batches(_BATCH_ROWS, columns=columns):
+            rows = batch.to_pydict()
+            if which == "kept":
+                yield Scored(rows["id"], rows["source"], rows["policy_logprobs"], rows["behavior_logprobs"])
+            else:
+                n = len(rows["id"])
+                yield Scored(rows["id"], [str(Source.EXPERT)] * n, rows["expert_logprobs"], [None] * n)
+
+
+def _log_ratios(logprobs: list[float], behavior: list[float] | None) -> np.ndarray:
+    ratios = np.asarray(logprobs, dtype=np.float64)
+    return ratios if behavior is None else ratios - np.asarray(behavior, dtype=np.float64)
+
+
+def _flat(lists: list[Any]) -> np.ndarray:
+    return np.concatenate([np.asarray(part, dtype=np.float64) for part in lists]) if lists else np.zeros(0)
+
+
+def _rows_table(batch: Scored, rows: Rows) -> pa.Table:
+    return pa.table(
+        {
+            "id": batch.ids,
+            "source": batch.sources,
+            "tokens": rows.tokens,
+            "mean_log_ratio": rows.mean_log_ratio,
+            "log_ratio": rows.log_ratio,
+            "kl_k1": -rows.mean_log_ratio,
+            "kl_k3": rows.k3,
+            "ess_share": rows.ess_share,
+            "top_share": rows.top_share,
+        }
+    )
