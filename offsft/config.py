@@ -256,6 +256,20 @@ class Compare(Strict):
         return self
 
 
+class GapSide(Strict):
+    model: str = "policy"
+    """Whose log-probs: `policy` (model.path), `trained` (the run's trained model), or a folder or name as model.path."""
+    rewrites: str | None = None
+    """Folder of rewrites whose responses are measured, for example `runs/other/rewrites`; unset: the run's own."""
+    responses: Literal["kept", "expert"] = "kept"
+    """What rewriting kept, or the expert's solutions of the same problems."""
+
+
+class Gap(Strict):
+    first: GapSide = GapSide(responses="expert")
+    second: GapSide = GapSide()
+
+
 class Cluster(Strict):
     address: str | None = None
     """Ray cluster to join, for example `auto`; unset: the one in RAY_ADDRESS, else a local Ray is started."""
@@ -277,6 +291,7 @@ class Recipe(Strict):
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
     compare: Compare = Compare()
+    gap: Gap = Gap()
     cluster: Cluster = Cluster()
 
     @model_validator(mode="after")

@@ -37,12 +37,7 @@ def _run_on_ray(recipe: Recipe, stages: list[str], folder: RunFolder, console: C
     model = resolve_model(recipe.model)
     with ray_session(recipe.cluster):
         for stage in stages:
-            run_stage(stage, recipe, folder, model, console)
-
-
-def run_stage(stage: str, recipe: Recipe, folder: RunFolder, model: str, console: Console) -> None:
-    """One stage on a running Ray: `rewrite`, `train` or `evaluate`; its result is left in the folder."""
-    _STAGE_FUNCTIONS[stage](recipe, folder, model, console)
+            _STAGE_FUNCTIONS[stage](recipe, folder, model, console)
 
 
 def resolve_model(model: Model) -> str:

@@ -16,7 +16,13 @@ _REPOSITORY = Path(__file__).resolve().parent.parent
 
 @contextmanager
 def ray_session(cluster: Cluster) -> Iterator[None]:
-    """Ray for the block's duration. A local one that was started here ends with it; a cluster is only left."""
+    """Ray for the block's duration. A local one that was started here ends with it; a cluster is only left.
+
+    Where this process has joined Ray already, that is used and stays.
+    """
+    if ray.is_initialized():
+        yield
+        return
     address = cluster.address or os.environ.get("RAY_ADDRESS")
     # Train's page of the dashboard stays empty without this.
     os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "1")

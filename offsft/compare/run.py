@@ -9,9 +9,11 @@ from offsft.compare.figure import write_figure
 from offsft.compare.table import Measured, table_rows, write_table
 from offsft.config import Arm, Recipe
 from offsft.console import Console, span
+from offsft.engine_actor import SamplerFactory
 from offsft.evaluate.run import accuracy_by_problem, run_evaluate
-from offsft.pipeline import resolve_model, run_stage
+from offsft.pipeline import resolve_model
 from offsft.ray_session import ray_session
+from offsft.rewrite.pipeline import run_rewrite
 from offsft.run_folder import RunFolder
 from offsft.train.run import train
 
@@ -19,7 +21,7 @@ SUITE = "held_out"
 """Name of the evaluation's problems in the table."""
 
 
-def run_compare(recipe: Recipe, console: Console) -> None:
+def run_compare(recipe: Recipe, console: Console, *, sampler_factory: SamplerFactory | None = None) -> None:
     """Rewrite once, train each arm with each seed, evaluate all on the same problems, write table and figures.
 
     Each arm and seed has a run's folder of its own below `arms/`; what is finished is not done again.
@@ -30,17 +32,19 @@ def run_compare(recipe: Recipe, console: Console) -> None:
     folder = RunFolder(recipe.run)
     folder.open(recipe)
     arms = [(arm, seed, _arm_folder(folder, arm, seed)) for arm in recipe.compare.arms for seed in recipe.compare.seeds]
-    unfinished = [stage for stage in ("rewrite", "evaluate") if folder.result(stage) is None]
-    if unfinished or any(place.result("evaluate") is None for *_, place in arms):
+    if any(place.result("evaluate") is None for place in (folder, *(place for *_, place in arms))):
         console.quiet(folder.logs / "driver.log")
         console.progress("starting")
         model = resolve_model(recipe.model)
         with ray_session(recipe.cluster):
-            for stage in unfinished:
-                run_stage(stage, recipe, folder, model, console)
+            if folder.result("rewrite") is None:
+                result = run_rewrite(recipe, folder, model, console, sampler_factory=sampler_factory)
+                folder.finish("rewrite", result)
+            _evaluate(recipe, folder, {"base": model}, console, sampler_factory)
             for number, (arm, seed, place) in enumerate(arms, start=1):
-                console.say(f"compare: {arm.name}, seed {seed} ({number} of {len(arms)})")
-                _run_arm(arm_recipe(recipe, arm, seed, place), place, model, console)
+                if place.result("evaluate") is None:
+                    console.say(f"compare: {arm.name}, seed {seed} ({number} of {len(arms)})")
+                    _run_arm(arm_recipe(recipe, arm, seed, place), place, model, console, sampler_factory)
     _write(recipe, folder, arms, console)
 
 
@@ -57,19 +61,32 @@ def _arm_folder(folder: RunFolder, arm: Arm, seed: int) -> RunFolder:
     return RunFolder(str(folder.path / "arms" / f"{arm.name}-{seed}"), rewrites=folder.rewrites)
 
 
-def _run_arm(recipe: Recipe, place: RunFolder, model: str, console: Console) -> None:
+def _run_arm(
+    recipe: Recipe, place: RunFolder, model: str, console: Console, sampler_factory: SamplerFactory | None
+) -> None:
     place.open(recipe)
     if place.result("train") is None:
         result = train(recipe, place, model, console)
         place.finish("train", result)
         console.say(f"train: {result['steps']} steps, final nll {result['final_nll']:.4f}, {span(result['seconds'])}")
-    if place.result("evaluate") is None:
-        result = run_evaluate(recipe, place, {"trained": str(place.model)}, console)
-        place.finish("evaluate", result)
-        console.say(f"evaluate: {result['trained']['accuracy']:.1%}, {span(result['seconds'])}")
+    _evaluate(recipe, place, {"trained": str(place.model)}, console, sampler_factory)
     shutil.rmtree(place.checkpoints, ignore_errors=True)
     if not recipe.compare.keep_models:
         shutil.rmtree(place.model, ignore_errors=True)
+
+
+def _evaluate(
+    recipe: Recipe,
+    place: RunFolder,
+    models: dict[str, str],
+    console: Console,
+    sampler_factory: SamplerFactory | None,
+) -> None:
+    if place.result("evaluate") is None:
+        result = run_evaluate(recipe, place, models, console, sampler_factory=sampler_factory)
+        place.finish("evaluate", result)
+        scores = ", ".join(f"{name} {result[name]['accuracy']:.1%}" for name in models)
+        console.say(f"evaluate: {scores}, {span(result['seconds'])}")
 
 
 def _write(recipe: Recipe, folder: RunFolder, arms: list[tuple[Arm, int, RunFolder]], console: Console) -> None:

@@ -114,7 +114,11 @@ def start_engine(model: Any, settings: Train, dtype: str, *, anchor: Any | None 
     if settings.gpus_per_worker == 0:
         os.environ["DS_ACCELERATOR"] = "cpu"
     import deepspeed
+    import deepspeed.comm.torch
 
+    if settings.gpus_per_worker == 0:
+        # DeepSpeed would compile a kernel of its inference here, for most of a minute; training does not call it.
+        deepspeed.comm.torch.build_shm_op = lambda: None
     if settings.lora.rank:
         add_adapters(model, settings.lora)
     if settings.gradient_checkpointing:

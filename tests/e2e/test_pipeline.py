@@ -56,6 +56,14 @@ def test_the_summary_holds_every_stage(finished):
     assert rewrite["tokens_per_s"] > 0
     assert summary["gap"]["expert_mean_logprob"] < 0
     assert summary["gap"]["kept_mean_logprob"] < 0
+    for which, when in (("before", None), ("training", "before"), ("training", "after")):
+        gap = summary["gap"][which] if when is None else summary["gap"][which][when]
+        assert gap["expert"]["all"]["rows"] == gap["kept"]["all"]["rows"] == 6
+        assert gap["expert"]["all"]["mean_log_ratio"] < 0
+    before = summary["gap"]["before"]["expert"]["all"]["mean_logprob"]
+    # The engine's arithmetic and the trainer's, of the same rows.
+    assert summary["gap"]["training"]["before"]["expert"]["all"]["mean_logprob"] == pytest.approx(before, abs=0.01)
+    assert summary["train"]["padding_share"] < 0.05
     assert summary["train"]["steps"] == 2
     assert summary["train"]["final_loss"] > 0
     assert summary["evaluate"]["problems"] == 6
@@ -94,6 +102,25 @@ def test_the_engine_scores_as_transformers_does(finished):
     first = len(row["prompt_ids"])
     want = [logprobs[first - 1 + i, token].item() for i, token in enumerate(row["response_ids"])]
     assert row["policy_logprobs"] == pytest.approx(want, abs=0.01)
+
+
+def test_vllm_answers_with_the_exported_model_as_transformers_does(finished):
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from offsft.prompts import load_prompts
+    from offsft.recipes import load
+    from offsft.records import Problem
+
+    run, _ = finished
+    answered = pyarrow.dataset.dataset(run / "evaluation" / "trained", format="parquet").to_table().to_pylist()[0]
+    model = AutoModelForCausalLM.from_pretrained(run / "model", dtype=torch.float32)
+    prompts = load_prompts(str(run / "model"), None, load(ROOT / SETTINGS[0], []).prompt)
+    prompt = torch.tensor([prompts.plain(Problem("", answered["problem"], "", ""))])
+    with torch.no_grad():
+        ids = model.generate(prompt, max_new_tokens=48, do_sample=False)[0, prompt.shape[1] :]
+    text = AutoTokenizer.from_pretrained(run / "model").decode(ids, skip_special_tokens=True)
+    assert answered["samples"][0]["response"] == text
 
 
 def test_the_screen_shows_progress_and_no_chatter(finished):

@@ -1,0 +1,97 @@
+"""The policy gap of any two pairs of a model and responses, side by side."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet
+from rich import box
+from rich.table import Table
+
+from offsft.config import GapSide, Recipe
+from offsft.console import Console
+from offsft.engine_actor import SamplerFactory
+from offsft.engine_job import count_rows
+from offsft.errors import RunFolderError
+from offsft.evaluate.score import run_score
+from offsft.gap import Scored, gap_by_source
+from offsft.pipeline import resolve_model
+from offsft.ray_session import ray_session
+from offsft.report import numbers
+from offsft.run_folder import RunFolder, write_text_atomically
+
+
+def run_gap(recipe: Recipe, console: Console, *, sampler_factory: SamplerFactory | None = None) -> dict[str, Any]:
+    """Score both sides, unless they were before, write `gap/gap.json` and each row's statistics, and show the table.
+
+    Raises:
+        OffsftError: there are no rewrites, a model is missing or reads other tokens, or no engine could start.
+    """
+    folder = RunFolder(recipe.run)
+    folder.open(recipe)
+    sides = {"first": recipe.gap.first, "second": recipe.gap.second}
+    console.quiet(folder.logs / "driver.log")
+    found: dict[str, Any] = {}
+    with ray_session(recipe.cluster):
+        for name, side in sides.items():
+            rewrites = Path(side.rewrites).resolve() if side.rewrites else folder.rewrites
+            if not count_rows(rewrites):
+                raise RunFolderError(f"gap.{name}: {rewrites} holds no rewrites; run jobs.rewrite first")
+            model = _model(recipe, side, folder)
+            output = folder.gap / "scores" / _key(side, model, rewrites)
+            run_score(recipe, side, model, rewrites, output, folder, console, sampler_factory=sampler_factory)
+            found[name] = {
+                "model": side.model,
+                "responses": side.responses,
+                "rewrites": str(rewrites),
+                "gap": gap_by_source(_read(output), folder.gap / f"{name}.parquet"),
+            }
+    write_text_atomically(folder.gap / "gap.json", json.dumps(found, indent=2) + "\n")
+    console.done()
+    console.rich.print(_table(found))
+    console.say(f"gap: {folder.gap / 'gap.json'}; each row's in first.parquet and second.parquet beside it")
+    return found
+
+
+def _model(recipe: Recipe, side: GapSide, folder: RunFolder) -> str:
+    if side.model == "trained":
+        if not folder.model.exists():
+            raise RunFolderError(f"{folder.path} holds no trained model; run jobs.train first")
+        return str(folder.model)
+    if side.model == "policy":
+        return resolve_model(recipe.model)
+    return resolve_model(recipe.model.model_copy(update={"path": side.model}))
+
+
+def _key(side: GapSide, model: str, rewrites: Path) -> str:
+    """A folder's name for what was scored; a trained model is another one once its weights change."""
+    weights = sorted(Path(model).glob("*.safetensors")) if Path(model).is_dir() else []
+    stamps = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in weights]
+    text = json.dumps([model, stamps, str(rewrites), side.responses])
+    return f"{side.responses}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def _read(scores: Path) -> Any:
+    for path in sorted(scores.glob("*.parquet")):
+        rows = pyarrow.parquet.read_table(path).to_pydict()
+        yield Scored(rows["id"], rows["source"], rows["logprobs"], rows["behavior"])
+
+
+def _table(found: dict[str, Any]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("", "responses", "rows", "log-ratio", "KL k1", "KL k3", "effective tokens", "effective rows"):
+        table.add_column(column, justify="left" if column in ("", "responses") else "right")
+    for name, side in found.items():
+        for source, gap in side["gap"].items():
+            table.add_row(
+                f"{name}: {side['model']}" if source == "all" else "",
+                f"{side['responses']}, {source}",
+                numbers.count(gap["rows"]),
+                numbers.nats(gap["mean_log_ratio"]),
+                numbers.nats(gap["kl_k1"]),
+                numbers.nats(gap["kl_k3"]),
+                numbers.percent(gap["ess_share"]),
+                numbers.percent(gap["sequence_ess_share"]),
+            )
+    return table
