@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
 import ray
@@ -132,6 +133,38 @@ def test_two_workers_in_bfloat16_train(tmp_path, tiny_model, console):
     lines, folder, _, _ = run(tmp_path / "run", tiny_model, console, "model.dtype=bfloat16", "train.workers=2")
     assert len(lines) == 3
     assert load_file(folder.model / "model.safetensors")["model.norm.weight"].dtype is torch.bfloat16
+
+
+def test_adapters_are_trained_merged_and_kept(tmp_path, tiny_model, console):
+    from peft import PeftModel
+
+    overrides = ("train.lora.rank=4", "train.lora.keep_adapter=true", "train.workers=2", "train.zero_stage=3")
+    lines, folder, _, _ = run(tmp_path / "run", tiny_model, console, *overrides, "train.gradient_checkpointing=true")
+    assert lines[-1]["optim/grad_norm"] > 0
+    base = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    merged = AutoModelForCausalLM.from_pretrained(folder.model, dtype=torch.float32)
+    ids = torch.arange(30)[None]
+    with torch.no_grad():
+        before = base(ids).logits
+        adapted = PeftModel.from_pretrained(base, str(folder.adapter))(ids).logits
+        torch.testing.assert_close(merged(ids).logits, adapted, rtol=1e-4, atol=1e-5)
+        assert not torch.allclose(adapted, before, atol=1e-3)
+
+
+def test_reference_and_gap_are_computed_once(tmp_path, tiny_model, console):
+    overrides = ("train.objective.kind=psft", "train.workers=2", "train.gap_rows=4", "train.micro_batch_tokens=96")
+    lines, folder, result, items = run(tmp_path / "run", tiny_model, console, *overrides)
+    # Before the first step the policy is its own reference.
+    assert lines[0]["weight/mean"] == pytest.approx(1, rel=1e-4)
+    assert lines[0]["ratio/p10"] == lines[0]["ratio/p99"] == pytest.approx(1)
+    assert lines[-1]["ratio/p99"] > 1.01
+    kept = pyarrow.dataset.dataset(sorted(map(str, folder.reference.glob("*.parquet")))).to_table().to_pylist()
+    assert {row["id"]: len(row["logprobs"]) for row in kept} == {i["id"]: len(i["response_ids"]) for i in items}
+    for when in ("before", "after"):
+        for responses in ("kept", "expert"):
+            assert result["gap"][when][responses]["all"]["rows"] == 4
+    before, after = (result["gap"][when]["kept"]["all"]["mean_logprob"] for when in ("before", "after"))
+    assert before != after
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_rows(tmp_path, tiny_model, console):
