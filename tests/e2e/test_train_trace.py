@@ -63,7 +63,7 @@ def test_twenty_steps_follow_the_trace(tiny_model, tmp_path):
         TRACE.write_text(json.dumps(seen, indent=1) + "\n")
         pytest.skip("the trace was written anew")
     want = json.loads(TRACE.read_text())
-    assert want["sft"]["nll"][-1] < want["sft"]["nll"][0] - 0.3, "the trace is of a model that learns"
+    assert sum(want["sft"]["nll"][-5:]) < sum(want["sft"]["nll"][:5]) - 1, "the trace is of a model that learns"
     for kind, metrics in want.items():
         for name, values in metrics.items():
             assert seen[kind][name] == pytest.approx(values, rel=RTOL), f"{kind} {name}"
