@@ -1,6 +1,6 @@
 # The commands of this repository. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit lint types lock
+.PHONY: help setup demo compare test test-unit lint types lock
 
 PY := .venv/bin/python
 
@@ -24,6 +24,9 @@ lint: setup  ## style
 
 types: setup  ## static types
 	@$(PY) -m pyright
+
+compare: setup  ## the paper's table with the embedded model, about an hour
+	@$(PY) -m jobs.compare jobs/recipes/compare.yaml
 
 lock:  ## make both lock files again from pyproject.toml
 	@bash requirements/lock.sh
