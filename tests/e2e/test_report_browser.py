@@ -168,7 +168,7 @@ def test_figures_on_wide_and_narrow_screens(page: webdriver.Chrome, width: int, 
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
     figures = page.find_elements(By.CSS_SELECTOR, "figure svg")
     visible = [figure for figure in figures if figure.is_displayed()]
-    assert len(visible) == 5
+    assert len(visible) == 6
     for figure in visible:
         assert figure.find_element(By.XPATH, "..").get_attribute("class") == variant
         assert figure.size["width"] > 300
