@@ -29,6 +29,8 @@ def write_figure(rows: Sequence[dict[str, Any]], measured: Sequence[Measured], p
         ):
             for row, color in zip(measured[1:], colors[1:], strict=True):
                 _curve(axes, row, metric, color)
+            if metric == "optim/grad_norm":
+                axes.set_yscale("log")
             axes.set_title(title, loc="left")
             axes.set_xlabel("optimizer step")
         _costs(cost, rows, colors)
