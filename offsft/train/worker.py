@@ -95,17 +95,16 @@ def train_loop(config: dict[str, WorkerSpec]) -> str | None:
             return str(error)
         if metrics:
             metrics.add(step, plan, sums, rate, mass_of(rows, plan, step), time.monotonic() - started_s)
-        last = step + 1 == plan.steps
-        if last or (step + 1) % spec.settings.checkpoint_steps == 0:
-            if last:
-                if sample:
-                    sample.score(engine, "after")
-                weights = gathered_weights(engine, zero3=spec.settings.zero_stage == 3, rank=rank)
-                if weights is not None:
-                    _export(spec, model, weights)
+        if step + 1 < plan.steps and (step + 1) % spec.settings.checkpoint_steps == 0:
             _save(engine, step + 1)
         else:
             ray.train.report({"step": step + 1})
+    # What the last step leaves is the export, not a checkpoint that nothing would go on from.
+    if sample:
+        sample.score(engine, "after")
+    weights = gathered_weights(engine, zero3=spec.settings.zero_stage == 3, rank=rank)
+    if weights is not None:
+        _export(spec, model, weights)
     return None
 
 
