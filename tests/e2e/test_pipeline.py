@@ -148,7 +148,7 @@ def test_another_experiment_does_not_get_into_the_folder(finished):
     run, _ = finished
     done = job("pipeline", *SETTINGS, f"run={run}", "rewrite.temperature=0.5")
     assert done.returncode == 1
-    assert "rewrite.temperature is 0.5, but run/ was begun with 0.4" in done.stdout
+    assert "rewrite.temperature is 0.5, but run/ was begun with 0.5" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
 
 
