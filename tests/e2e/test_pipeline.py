@@ -16,11 +16,13 @@ pytestmark = pytest.mark.e2e
 SETTINGS = [
     "jobs/recipes/demo.yaml",
     "data.generated_problems=6",
+    "rewrite.temperature=0.5",
     "rewrite.max_tokens=48",
     "rewrite.self_waves=[1]",
     "rewrite.guided_waves=[1]",
     "train.global_batch=3",
     "train.epochs=1",
+    "train.gap_rows=6",
     "evaluate.limit=6",
     "evaluate.max_tokens=48",
 ]
@@ -146,9 +148,9 @@ def test_the_report_is_there_and_the_run_can_be_repeated_at_once(finished):
 
 def test_another_experiment_does_not_get_into_the_folder(finished):
     run, _ = finished
-    done = job("pipeline", *SETTINGS, f"run={run}", "rewrite.temperature=0.5")
+    done = job("pipeline", *SETTINGS, f"run={run}", "rewrite.temperature=0.6")
     assert done.returncode == 1
-    assert "rewrite.temperature is 0.5, but run/ was begun with 0.5" in done.stdout
+    assert "rewrite.temperature is 0.6, but run/ was begun with 0.5" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
 
 
