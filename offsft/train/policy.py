@@ -13,6 +13,8 @@ from offsft.train.rows import Packed
 _PROBE_TOKENS = 8
 _PROBE_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.15}
 """Largest difference of log-probs, nats, between a model's own logits and the head here."""
+_PACKING_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1}
+"""Largest change of a row's hidden states, as a share of their norm, by what it is packed behind."""
 
 
 class PolicyLoss(nn.Module):
@@ -31,6 +33,7 @@ class PolicyLoss(nn.Module):
         transform = logit_transform(model)
         head = model.get_output_embeddings()
         _check_head(model, head, transform)
+        _check_packing(model)
 
         # The head's own module computes the loss, so that whatever wraps modules applies to it: under ZeRO-3 its
         # weight has no data but between DeepSpeed's hooks around this call.
@@ -63,10 +66,12 @@ def loss_of(policy: Any, packed: Packed) -> HeadOutput:
 
 def _hidden(model: Any, packed: Packed) -> torch.Tensor:
     """Hidden states (P, D) that predict the targets."""
-    hidden_1TD = model.base_model(
-        input_ids=packed.input_ids_1T, position_ids=packed.position_ids_1T, use_cache=False
-    ).last_hidden_state
-    return hidden_1TD[0, packed.predicting_P]
+    return _all_hidden(model, packed.input_ids_1T, packed.position_ids_1T)[packed.predicting_P]
+
+
+def _all_hidden(model: Any, input_ids_1T: torch.Tensor, position_ids_1T: torch.Tensor) -> torch.Tensor:
+    """Hidden states (T, D), before the head."""
+    return model.base_model(input_ids=input_ids_1T, position_ids=position_ids_1T, use_cache=False).last_hidden_state[0]
 
 
 def logit_transform(model: Any) -> LogitTransform:
@@ -101,4 +106,29 @@ def _check_head(model: Any, head: Any, transform: LogitTransform) -> None:
         raise ModelError(
             f"{kind} does something to its logits that the fused head does not know: log-probs differ by"
             f" {apart:.2g} nats; use another model, or report this one"
+        )
+
+
+@torch.no_grad()
+def _check_packing(model: Any) -> None:
+    """Compare a row packed behind another with the row alone, once: a state-space or linear-attention layer, or any
+    that does not heed position ids, would let rows see each other without a word.
+
+    Raises:
+        ModelError: naming the model's type.
+    """
+    first = torch.arange(_PROBE_TOKENS, device=model.get_output_embeddings().weight.device)[None]
+    first = first % model.config.get_text_config().vocab_size
+    second = first.flip(1)
+    was_training = model.training
+    model.eval()
+    alone_TD = _all_hidden(model, second, torch.arange(_PROBE_TOKENS, device=second.device)[None])
+    positions = torch.arange(_PROBE_TOKENS, device=second.device).repeat(2)[None]
+    packed_TD = _all_hidden(model, torch.cat([first, second], dim=1), positions)[_PROBE_TOKENS:]
+    model.train(was_training)
+    moved = float(((packed_TD - alone_TD).norm(dim=1) / alone_TD.norm(dim=1)).max())
+    if not moved <= _PACKING_TOLERANCE.get(cast(torch.dtype, alone_TD.dtype), 0.1):
+        raise ModelError(
+            f"{model.config.model_type} lets packed rows see each other: behind another row, a row's hidden states"
+            f" change by {moved:.0%}; use a model of attention layers alone"
         )

@@ -1,0 +1,97 @@
+"""Families of models whose logits or layers are special: scaled, capped, windowed; what cannot be packed is refused."""
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from offsft.errors import ModelError
+from offsft.objective_config import Dft
+from offsft.train.policy import PolicyLoss, loss_of
+from offsft.train.rows import Row, pack
+
+SIZE = {
+    "vocab_size": 96,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+FAMILIES = {
+    "qwen3": {"head_dim": 8},
+    "gemma2": {"head_dim": 8, "final_logit_softcapping": 2.0, "attn_logit_softcapping": 5.0, "sliding_window": 4},
+    "gemma3_text": {"head_dim": 8, "sliding_window": 4, "final_logit_softcapping": None},
+    "cohere": {"logit_scale": 0.25},
+    "granite": {"logits_scaling": 4.0, "residual_multiplier": 0.5, "embedding_multiplier": 6.0},
+    "mistral": {"sliding_window": 4},
+    "olmo2": {},
+    "qwen3_moe": {"head_dim": 8, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16},
+}
+ROWS = [
+    Row("a", "self", [5, 6, 7, 8, 9, 10], [8, 9, 10, 11]),
+    Row("b", "self", [12, 13], [14]),
+    Row("c", "expert", [15, 3, 4, 5, 6], [16, 17, 18, 19, 20, 21]),
+]
+
+
+def tiny(kind, **special):
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **{**SIZE, **special}), dtype=torch.float32)
+    with torch.no_grad():  # far enough from 0 for caps to bite and for layers to matter
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(4)
+    return model.eval()
+
+
+def plain_loss(model):
+    """DFT from the model's own logits, row by row, and its gradient on the embedding."""
+    model.zero_grad()
+    loss = torch.zeros(())
+    for row in ROWS:
+        logits = model(torch.tensor([row.prompt_ids + row.response_ids])).logits[0, len(row.prompt_ids) - 1 : -1]
+        logprobs = logits.log_softmax(-1).gather(1, torch.tensor(row.response_ids)[:, None])
+        loss = loss - (logprobs.exp().detach() * logprobs).sum()
+    loss.backward()
+    return loss.detach(), model.get_input_embeddings().weight.grad.clone()
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_packed_through_the_head_equals_own_logits_row_by_row(kind):
+    model = tiny(kind, **FAMILIES[kind])
+    want, want_gradient = plain_loss(model)
+    model.zero_grad()
+    loss = loss_of(PolicyLoss(model, Dft(), chunk_tokens=3), pack(ROWS, [0, 1, 2])).loss
+    loss.backward()
+    torch.testing.assert_close(loss.detach(), want, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(model.get_input_embeddings().weight.grad, want_gradient, rtol=1e-3, atol=1e-5)
+
+
+def test_a_state_that_crosses_rows_is_refused():
+    config = AutoConfig.for_model("mamba", vocab_size=96, hidden_size=32, num_hidden_layers=2, state_size=4)
+    torch.manual_seed(0)
+    with pytest.raises(ModelError, match="mamba lets packed rows see each other"):
+        PolicyLoss(AutoModelForCausalLM.from_config(config, dtype=torch.float32), Dft())
+
+
+def test_an_unknown_treatment_of_logits_is_refused():
+    model = tiny("granite", logits_scaling=4.0)
+    forward = model.forward
+
+    def squared(*args, **kwargs):
+        out = forward(*args, **kwargs)
+        out.logits = out.logits**2
+        return out
+
+    model.forward = squared
+    with pytest.raises(ModelError, match="granite does something to its logits"):
+        PolicyLoss(model, Dft())
+
+
+def test_a_head_with_a_bias_is_refused():
+    with pytest.raises(ModelError, match="phi has a bias on its head"):
+        PolicyLoss(tiny("phi"), Dft())
