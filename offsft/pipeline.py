@@ -7,6 +7,7 @@ from offsft.config import Model, Recipe
 from offsft.console import Console, span
 from offsft.errors import ModelError, RunFolderError
 from offsft.run_folder import RunFolder
+from offsft.run_lock import held
 
 STAGES = ("rewrite", "train", "evaluate", "report")
 
@@ -18,16 +19,23 @@ def run_stages(recipe: Recipe, stages: Sequence[str], console: Console) -> None:
         OffsftError: whatever stops a stage for a reason that the user can act on.
     """
     folder = RunFolder(recipe.run)
+    work = [stage for stage in stages if stage != "report"]
+    if work:
+        with held(folder.path):
+            _work(recipe, work, folder, console)
+    if "report" in stages:
+        _report(folder, console)
+
+
+def _work(recipe: Recipe, stages: list[str], folder: RunFolder, console: Console) -> None:
     folder.open(recipe)
-    unfinished = [stage for stage in stages if stage != "report" and not _finished(folder, stage)]
+    unfinished = [stage for stage in stages if not _finished(folder, stage)]
     for stage in stages:
-        if stage != "report" and stage not in unfinished:
+        if stage not in unfinished:
             console.say(f"{stage}: already done")
     if unfinished:
         console.quiet(folder.logs / "driver.log")
         _run_on_ray(recipe, unfinished, folder, console)
-    if "report" in stages:
-        _report(folder, console)
 
 
 def _run_on_ray(recipe: Recipe, stages: list[str], folder: RunFolder, console: Console) -> None:

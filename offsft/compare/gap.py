@@ -20,6 +20,7 @@ from offsft.pipeline import resolve_model
 from offsft.ray_session import ray_session
 from offsft.report import numbers
 from offsft.run_folder import RunFolder, write_text_atomically
+from offsft.run_lock import held
 
 
 def run_gap(recipe: Recipe, console: Console, *, sampler_factory: SamplerFactory | None = None) -> dict[str, Any]:
@@ -29,7 +30,14 @@ def run_gap(recipe: Recipe, console: Console, *, sampler_factory: SamplerFactory
         OffsftError: there are no rewrites, a model is missing or reads other tokens, or no engine could start.
     """
     folder = RunFolder(recipe.run)
-    folder.open(recipe)
+    with held(folder.path):
+        folder.open(recipe)
+        return _run_gap(recipe, folder, console, sampler_factory)
+
+
+def _run_gap(
+    recipe: Recipe, folder: RunFolder, console: Console, sampler_factory: SamplerFactory | None
+) -> dict[str, Any]:
     sides = {"first": recipe.gap.first, "second": recipe.gap.second}
     console.quiet(folder.logs / "driver.log")
     found: dict[str, Any] = {}

@@ -15,6 +15,7 @@ from offsft.pipeline import resolve_model
 from offsft.ray_session import ray_session
 from offsft.rewrite.pipeline import run_rewrite
 from offsft.run_folder import RunFolder
+from offsft.run_lock import held
 from offsft.train.run import train
 
 SUITE = "held_out"
@@ -30,7 +31,12 @@ def run_compare(recipe: Recipe, console: Console, *, sampler_factory: SamplerFac
         OffsftError: whatever stops a stage for a reason that the user can act on.
     """
     folder = RunFolder(recipe.run)
-    folder.open(recipe)
+    with held(folder.path):
+        folder.open(recipe)
+        _compare(recipe, folder, console, sampler_factory)
+
+
+def _compare(recipe: Recipe, folder: RunFolder, console: Console, sampler_factory: SamplerFactory | None) -> None:
     arms = [(arm, seed, _arm_folder(folder, arm, seed)) for arm in recipe.compare.arms for seed in recipe.compare.seeds]
     if any(place.result("evaluate") is None for place in (folder, *(place for *_, place in arms))):
         console.quiet(folder.logs / "driver.log")
