@@ -70,6 +70,10 @@ class Data(Strict):
     generated_seed: int = 0
     """Seed of the generated problems."""
 
+    @property
+    def paths(self) -> list[str]:
+        return [self.path] if isinstance(self.path, str) else self.path
+
 
 class Rewrite(Strict):
     self_waves: list[Annotated[int, Field(ge=1)]] = [1, 1, 2, 4]
@@ -196,7 +200,7 @@ class Train(Strict):
 
 
 class Evaluate(Strict):
-    path: str = "generated"
+    path: str | list[str] = "generated"
     """Held-out problems, as `data.path`; `generated` for the demo's held-out problems."""
     format: Literal["own", "gsm8k", "math", "numina"] = "own"
     """As `data.format`."""
@@ -212,6 +216,10 @@ class Evaluate(Strict):
     """Nucleus sampling; 1 leaves it off."""
     max_tokens: int = Field(default=256, ge=1)
     """Longest response, in tokens."""
+
+    @property
+    def paths(self) -> list[str]:
+        return [self.path] if isinstance(self.path, str) else self.path
 
 
 class Arm(Strict):

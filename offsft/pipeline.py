@@ -6,6 +6,7 @@ from pathlib import Path
 from offsft.config import Model, Recipe
 from offsft.console import Console, span
 from offsft.errors import ModelError, RunFolderError
+from offsft.problem_files import existing_files
 from offsft.run_folder import RunFolder
 from offsft.run_lock import held
 
@@ -34,8 +35,17 @@ def _work(recipe: Recipe, stages: list[str], folder: RunFolder, console: Console
         if stage not in unfinished:
             console.say(f"{stage}: already done")
     if unfinished:
+        _check_input(recipe, folder, unfinished)
         console.quiet(folder.logs / "driver.log")
         _run_on_ray(recipe, unfinished, folder, console)
+
+
+def _check_input(recipe: Recipe, folder: RunFolder, stages: list[str]) -> None:
+    """A problem file that is missing is found now, and not after Ray has started or the training is over."""
+    if "rewrite" in stages and not folder.problems.exists() and recipe.data.path != "generated":
+        existing_files(recipe.data.paths, "data.path")
+    if "evaluate" in stages and not folder.evaluation.exists() and recipe.evaluate.path != "generated":
+        existing_files(recipe.evaluate.paths, "evaluate.path")
 
 
 def _run_on_ray(recipe: Recipe, stages: list[str], folder: RunFolder, console: Console) -> None:

@@ -50,9 +50,14 @@ if ! .venv/bin/python -m pip download --quiet --no-deps --dest .venv/torch "$tor
     extra=(--extra-index-url "$TORCH_INDEX")
 fi
 rm -rf .venv/torch
-if ! .venv/bin/python -m pip install --no-deps ${extra[@]+"${extra[@]}"} -r "$LOCK" >>"$log" 2>&1; then
+# Compiled below, on all cores; pip uses one.
+if ! .venv/bin/python -m pip install --no-compile --no-deps ${extra[@]+"${extra[@]}"} -r "$LOCK" >>"$log" 2>&1; then
     tail -n 5 "$log" >&2
     stop "installing failed; the whole log is .venv/setup.log; run the same command again when the cause is mended"
 fi
+.venv/bin/python -m compileall -q -j 0 .venv/lib >>"$log" 2>&1 || true # some packages carry templates that are no Python
+echo "setup: unpacking the embedded model"
+PYTHONPATH=. .venv/bin/python -c 'from offsft.demo.model import embedded_model; embedded_model()' >>"$log" 2>&1 ||
+    echo "setup: the embedded model could not be unpacked (the log is .venv/setup.log); make demo will say why" >&2
 echo "$wanted" >"$stamp"
 echo "setup: done"

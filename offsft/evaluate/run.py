@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.dataset
 
-from offsft.config import Data, Recipe
+from offsft.config import Recipe
 from offsft.console import Console
 from offsft.engine_actor import EngineActor, EngineSpec, SamplerFactory, engine_spec
 from offsft.engine_job import EngineJob, count_rows
@@ -104,9 +104,7 @@ def _take_in(recipe: Recipe, folder: RunFolder, problems: Path, model: str, cons
         from offsft.demo.problems import generate, write_jsonl
 
         write_jsonl(generated, generate(settings.limit, split="held_out", seed=recipe.data.generated_seed))
-    source = problem_source(
-        Data(path=settings.path, format=settings.format, fields=settings.fields, limit=settings.limit), generated
-    )
+    source = problem_source(settings, "evaluate.path", generated)
     room = Room(model, recipe.model.revision, recipe.prompt, recipe.model.context_tokens, settings.max_tokens)
     quarantine = folder.evaluation / "quarantine"
     reasons = take_in(source, room, problems=problems, quarantine=quarantine, shard_rows=_SHARD_ROWS)

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.fs
 import pyarrow.parquet as pq
 import ray.data
 from ray.data.datasource.file_based_datasource import FileBasedDatasource
 
 from offsft.config import Fields, Prompt
 from offsft.errors import DataError
+from offsft.problem_files import existing_files
 from offsft.problems import RawRow, Reason, Rejected, parse
 from offsft.prompts import load_prompts
 from offsft.rewrite.tables import PROBLEM_SCHEMA, QUARANTINE_SCHEMA
@@ -36,8 +36,9 @@ _PARSED_SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where problems are and how their rows are read; see `offsft.config.Data`."""
+    """Where problems are and how their rows are read; see `offsft.config.Data`. `setting` names `paths` in errors."""
 
+    setting: str
     paths: list[str]
     format: str
     fields: Fields
@@ -61,7 +62,7 @@ def take_in(source: Source, room: Room, *, problems: Path, quarantine: Path, sha
     Raises:
         DataError: the source is missing, empty, or holds not one valid row.
     """
-    files = _existing_files(source.paths)
+    files = existing_files(source.paths, source.setting)
     writing = problems.with_name(problems.name + ".partial")
     shutil.rmtree(writing, ignore_errors=True)
     writing.mkdir(parents=True)
@@ -211,36 +212,13 @@ def _write(rows: list[dict[str, Any]], schema: pa.Schema, path: Path) -> None:
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
 
 
-def _existing_files(paths: list[str]) -> list[str]:
-    """All files behind the paths, folders expanded, in order."""
-    files: list[str] = []
-    for path in paths:
-        prefix = "s3://" if path.startswith("s3://") else ""
-        try:
-            filesystem, inner = pyarrow.fs.FileSystem.from_uri(path if prefix else str(Path(path).resolve()))
-            info = filesystem.get_file_info(inner)
-        except (OSError, pa.ArrowInvalid) as error:
-            raise DataError(f"data.path={path} cannot be read: {error}") from None
-        if info.type is pyarrow.fs.FileType.File:
-            found = [info]
-        elif info.type is pyarrow.fs.FileType.Directory:
-            selector = pyarrow.fs.FileSelector(inner, recursive=True)
-            found = [f for f in filesystem.get_file_info(selector) if f.type is pyarrow.fs.FileType.File]
-        else:
-            raise DataError(f"data.path={path} does not exist; give a JSONL or Parquet file, or a folder of them")
-        if not any(f.size for f in found):
-            raise DataError(f"data.path={path} is empty; it should hold one problem a line (JSONL) or a row (Parquet)")
-        files.extend(prefix + f.path for f in sorted(found, key=lambda f: f.path) if f.size)
-    return files
-
-
 def _nothing_valid(source: Source, reasons: Counter[str], rejected: list[dict[str, Any]]) -> str:
     where = ", ".join(source.paths)
     if not rejected:
-        return f"data.path={where} holds no rows; it should hold one problem a line (JSONL) or a row (Parquet)"
+        return f"{source.setting}={where} holds no rows; it should hold one problem a line (JSONL) or a row (Parquet)"
     counts = ", ".join(f"{n} {reason}" for reason, n in reasons.most_common())
     first = rejected[0]
     return (
-        f"not one of {len(rejected)} rows of data.path={where} is a valid problem ({counts}); the first,"
+        f"not one of {len(rejected)} rows of {source.setting}={where} is a valid problem ({counts}); the first,"
         f" {first['file']}:{first['line']}: {first['detail']}"
     )

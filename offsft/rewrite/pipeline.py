@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow.dataset
 
 from offsft.cascade import CascadeSettings
-from offsft.config import Data, Recipe
+from offsft.config import Data, Evaluate, Recipe
 from offsft.console import Console
 from offsft.engine_actor import SamplerFactory, engine_spec
 from offsft.engine_job import EngineJob, count_rows
@@ -84,12 +84,11 @@ def policy_name(recipe: Recipe) -> str:
     return f"{recipe.model.path}@{recipe.model.revision}" if recipe.model.revision else recipe.model.path
 
 
-def problem_source(data: Data, generated: Path) -> ProblemSource:
+def problem_source(settings: Data | Evaluate, setting: str, generated: Path) -> ProblemSource:
     """Where the rows are: the recipe's paths, or the file of generated problems."""
-    if data.path == "generated":
-        return ProblemSource([str(generated)], "own", data.fields, data.limit)
-    paths = [data.path] if isinstance(data.path, str) else list(data.path)
-    return ProblemSource(paths, data.format, data.fields, data.limit)
+    if settings.path == "generated":
+        return ProblemSource(setting, [str(generated)], "own", settings.fields, settings.limit)
+    return ProblemSource(setting, settings.paths, settings.format, settings.fields, settings.limit)
 
 
 def _take_in(recipe: Recipe, folder: RunFolder, model: str, console: Console) -> None:
@@ -101,7 +100,7 @@ def _take_in(recipe: Recipe, folder: RunFolder, model: str, console: Console) ->
         rows = generate(recipe.data.generated_problems, split="train", seed=recipe.data.generated_seed)
         write_jsonl(generated, rows)
     reasons = take_in(
-        problem_source(recipe.data, generated),
+        problem_source(recipe.data, "data.path", generated),
         Room(model, recipe.model.revision, recipe.prompt, recipe.model.context_tokens, recipe.rewrite.max_tokens),
         problems=folder.problems,
         quarantine=folder.quarantine,

@@ -52,8 +52,7 @@ def test_arms_are_trained_evaluated_and_put_into_a_table(tmp_path, tiny_model):
             "train.global_batch=4",
             "train.max_tokens=1000",
             "compare.seeds=[3]",
-            "compare.arms=[{name: PSFT, responses: expert, objective: {kind: psft}},"
-            " {name: rewriting+DFT, responses: kept, objective: {kind: dft}, source_weights: {expert: 0}}]",
+            "compare.arms=[{name: PSFT, responses: expert, objective: {kind: psft}}]",
         ],
     )
     run_compare(recipe, LoudConsole(), sampler_factory=sampler)
@@ -61,24 +60,20 @@ def test_arms_are_trained_evaluated_and_put_into_a_table(tmp_path, tiny_model):
     assert [(row["name"], row["objective"], row["rewriting"]) for row in rows] == [
         ("Base", None, False),
         ("PSFT", "psft", False),
-        ("rewriting+DFT", "dft", True),
     ]
     assert all(row["mean"] == 0.5 for row in rows), "the script solves every other problem"
-    trained = {
-        name: json.loads((tmp_path / "run" / "arms" / name / "train.json").read_text())
-        for name in ("PSFT-3", "rewriting+DFT-3")
-    }
-    assert (trained["PSFT-3"]["rows"], trained["PSFT-3"]["responses"]) == (12, "expert")
-    assert (trained["rewriting+DFT-3"]["rows"], trained["rewriting+DFT-3"]["left_out_rows"]) == (6, 6)
-    lines = (tmp_path / "run" / "arms" / "PSFT-3" / "metrics.jsonl").read_text().splitlines()
+    arm = tmp_path / "run" / "arms" / "PSFT-3"
+    trained = json.loads((arm / "train.json").read_text())
+    assert (trained["rows"], trained["responses"]) == (12, "expert")
+    lines = (arm / "metrics.jsonl").read_text().splitlines()
     first = json.loads(lines[0])
     assert first["ratio/p50"] == pytest.approx(1, abs=0.011)
     assert first["weight/clipped_share"] == 0
-    after = trained["PSFT-3"]["gap"]["after"]["expert"]["all"]
+    after = trained["gap"]["after"]["expert"]["all"]
     assert after["rows"] == 12
-    assert after["mean_logprob"] != trained["PSFT-3"]["gap"]["before"]["expert"]["all"]["mean_logprob"]
-    assert not (tmp_path / "run" / "arms" / "PSFT-3" / "checkpoints").exists()
+    assert after["mean_logprob"] != trained["gap"]["before"]["expert"]["all"]["mean_logprob"]
+    assert not (arm / "checkpoints").exists()
 
-    stamp = (tmp_path / "run" / "arms" / "PSFT-3" / "train.json").stat().st_mtime_ns
+    stamp = (arm / "train.json").stat().st_mtime_ns
     run_compare(recipe, LoudConsole(), sampler_factory=None)  # nothing is left to do, so no engine is needed
-    assert (tmp_path / "run" / "arms" / "PSFT-3" / "train.json").stat().st_mtime_ns == stamp
+    assert (arm / "train.json").stat().st_mtime_ns == stamp

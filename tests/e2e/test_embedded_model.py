@@ -1,6 +1,7 @@
 """The embedded model: whole or made again, and the model that it says it is."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +26,12 @@ print("FOLDER", model.embedded_model())
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return embedded_model(tmp_path_factory.mktemp("cache"))
+    """A copy of the user's cache, which is made where it is not there yet."""
+    cached = embedded_model()
+    copy = tmp_path_factory.mktemp("cache") / "models" / cached.name
+    shutil.copytree(cached, copy)
+    copy.with_name(f".{copy.name}.lock").touch()
+    return copy
 
 
 @pytest.fixture(scope="module")

@@ -154,8 +154,10 @@ def test_another_experiment_does_not_get_into_the_folder(finished):
     assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_missing_input_is_one_clear_line(tmp_path):
-    done = job("rewrite", "jobs/recipes/demo.yaml", f"run={tmp_path / 'r'}", f"data.path={tmp_path / 'none.jsonl'}")
+@pytest.mark.parametrize(("name", "setting"), [("rewrite", "data.path"), ("pipeline", "evaluate.path")])
+def test_missing_input_is_one_clear_line_at_once(tmp_path, name, setting):
+    done = job(name, "jobs/recipes/demo.yaml", f"run={tmp_path / 'r'}", f"{setting}={tmp_path / 'none.jsonl'}")
     assert done.returncode == 1
-    assert "none.jsonl does not exist; give a JSONL or Parquet file" in done.stdout
+    assert f"{setting}={tmp_path / 'none.jsonl'} does not exist; give a JSONL or Parquet file" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
+    assert not (tmp_path / "r" / "problems").exists(), "no stage may have begun"
