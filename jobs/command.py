@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from offsft import stopping
 from offsft.errors import ConfigError, OffsftError
 from offsft.recipes import describe, load
 
@@ -33,7 +34,7 @@ def run_pipeline(stages: Sequence[str], documentation: str) -> NoReturn:
 
 
 def run(work: Work, documentation: str) -> NoReturn:
-    """Parse the command line, do the work, exit: 0 done, 1 failed, 2 wrong settings, 130 interrupted."""
+    """Parse the command line, do the work, exit: 0 done, 1 failed, 2 wrong settings, 130 or 143 stopped by a signal."""
     arguments = sys.argv[1:]
     if {"-h", "--help"} & set(arguments):
         print(help_text(documentation))
@@ -48,6 +49,7 @@ def run(work: Work, documentation: str) -> NoReturn:
     from offsft.console import Console
 
     console = Console()
+    stopping.listen()
     try:
         work(recipe, console)
     except OffsftError as error:
@@ -57,7 +59,7 @@ def run(work: Work, documentation: str) -> NoReturn:
         sys.exit(2 if isinstance(error, ConfigError) else 1)
     except KeyboardInterrupt:
         console.say("stopped; the same command continues from here")
-        sys.exit(130)
+        sys.exit(stopping.exit_status())
     except Exception as error:  # the last line of defence: name it, keep the traceback in the log
         traceback.print_exc()
         where = f"; the whole story is in {console.log}" if console.log else ""

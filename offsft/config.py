@@ -113,6 +113,12 @@ class Engine(Strict):
     """Groups of `rewrite.commit_problems` problems in work at once in an actor."""
     start_tries: int = Field(default=2, ge=1)
     """How often starting an engine is tried before the job gives up."""
+    stall_s: float = Field(default=1800, gt=0)
+    """An engine that answers nothing for so many seconds while it is asked is taken for dead, and another started."""
+    poison_tries: int = Field(default=3, ge=1)
+    """A problem goes to quarantine after its engine has died so often while it ran alone."""
+    grace_s: float = Field(default=20, ge=0)
+    """On SIGTERM or Ctrl-C, seconds in which problems in work may be finished and are written."""
 
 
 class Verify(Strict):

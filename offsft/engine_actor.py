@@ -1,26 +1,35 @@
-"""What every actor that holds an engine does: start it, verify beside it, report progress, and leave when it dies."""
+"""What every actor that holds an engine does: start it, take each problem through it, and leave when it dies."""
 
+import asyncio
+import json
 import logging
 import os
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+import pyarrow as pa
 import ray
-from ray.actor import ActorHandle
+import ray.exceptions
 
 from offsft.config import Engine, Prompt, Recipe, Verify
 from offsft.console import output_to_file
 from offsft.errors import EngineError
+from offsft.foreman import Leave
+from offsft.problems import Reason
 from offsft.prompts import Prompts, load_prompts
 from offsft.protocols import Sampler
+from offsft.quarantine import write_poison
 from offsft.sampling.vllm import VllmSampler, VllmSettings
+from offsft.sampling.watched import WatchedSampler
 from offsft.verify import open_verifier
 
-T = TypeVar("T")
 SamplerFactory = Callable[[Prompts], Sampler]
+Done = tuple[dict[str, Any], str, int]
+"""A row that comes out, its kind for the display, and the number of tokens sampled for it."""
+Work = Callable[[dict[str, Any]], Coroutine[Any, Any, Done]]
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +53,8 @@ class EngineSpec:
     verify: Verify
     prompt: Prompt
     logs: str
-    progress: ActorHandle
+    quarantine: str
+    foreman: Any
     sampler_factory: SamplerFactory | None = None
 
     def vllm_settings(self, stop_token_ids: tuple[int, ...]) -> VllmSettings:
@@ -70,8 +80,12 @@ class EngineActor:
         output_to_file(Path(spec.logs) / f"engine-{os.getpid()}.log")
         self.prompts = load_prompts(spec.model, spec.revision, spec.prompt)
         self.verifier = open_verifier(spec.verify)
-        self.sampler = self._start()
-        spec.progress.started.remote()
+        self.sampler = WatchedSampler(self._start(), spec.engine.stall_s)
+        self._in_work: set[str] = set()
+        self._alone: str | None = None
+        self._one_suspect: asyncio.Lock | None = None
+        self._stop: asyncio.Task[None] | None = None
+        spec.foreman.engine_started.remote()
 
     def __del__(self) -> None:
         # Ray Data drops the object when the pool is torn down in good order. An engine core whose parent is gone
@@ -81,22 +95,89 @@ class EngineActor:
             if close is not None:
                 close()
 
-    def count(self, kind: str, tokens: int) -> None:
-        """Tell the driver's display that one problem is done."""
-        self.spec.progress.add.remote(str(kind), tokens)
+    async def each(self, batch: pa.Table, work: Work) -> list[dict[str, Any]]:
+        """The batch's rows through `work`, in order, without those that are poison or left for the next job.
 
-    async def guard(self, work: Coroutine[Any, Any, T]) -> T:
+        `work` returns the row that comes out, its kind and the number of tokens sampled.
+        """
+        if self._stop is None:
+            self._one_suspect = asyncio.Lock()
+            self._stop = asyncio.ensure_future(self._wait_for_stop())
+        tasks = [asyncio.ensure_future(self._one(row, work)) for row in batch.to_pylist()]
+        everything = asyncio.gather(*tasks)
+        await asyncio.wait({everything, self._stop}, return_when=asyncio.FIRST_COMPLETED)
+        if not everything.done():
+            await asyncio.wait({everything}, timeout=self.spec.engine.grace_s)
+        if everything.done():
+            return [row for row in everything.result() if row is not None]
+        everything.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        return [row for row in results if isinstance(row, dict)]
+
+    async def _one(self, row: dict[str, Any], work: Work) -> dict[str, Any] | None:
+        problem = row["id"]
+        match await self._leave(problem):
+            case Leave.STOP:
+                return None
+            case Leave.POISON:
+                self._quarantine(row)
+                return None
+            case Leave.GO:
+                return await self._survived(problem, work(row))
+            case Leave.ALONE:
+                assert self._one_suspect is not None
+                async with self._one_suspect:
+                    if await self._leave(problem) is Leave.STOP:
+                        return None
+                    self._alone = problem
+                    try:
+                        return await self._survived(problem, work(row))
+                    finally:
+                        self._alone = None
+
+    async def _leave(self, problem: str) -> Leave:
+        return await self.spec.foreman.begin.remote(problem)
+
+    async def _survived(self, problem: str, work: Coroutine[Any, Any, Done]) -> dict[str, Any]:
         """Await `work`; if it failed because the engine is dead, end the process, so that Ray starts another actor.
 
         Ray retries a failed task on the actor that it failed on, and a dead engine does not come back.
         """
+        self._in_work.add(problem)
         try:
-            return await work
+            row, kind, tokens = await work
         except Exception:  # whatever it was: only a dead engine is acted upon, the rest is raised again
-            if not getattr(self.sampler, "alive", True):
+            if not self.sampler.alive:
                 logger.exception("the engine is dead; this actor leaves")
+                ray.get(self.spec.foreman.engine_died.remote(sorted(self._in_work), self._alone))
                 os._exit(1)
             raise
+        finally:
+            self._in_work.discard(problem)
+        self.spec.foreman.end.remote(problem, kind, tokens)
+        return row
+
+    async def _wait_for_stop(self) -> None:
+        try:
+            await self.spec.foreman.stopped.remote()
+        except ray.exceptions.RayError:  # the job is gone, and this actor with it before long
+            await asyncio.Event().wait()
+
+    def _quarantine(self, row: dict[str, Any]) -> None:
+        """Write the problem's one line there, by its id, so that a second writing changes nothing."""
+        logger.error("problem %s is poison: it goes to quarantine", row["id"])
+        detail = (
+            f"the engine died {self.spec.engine.poison_tries} times while this problem ran alone (engine.poison_tries);"
+            " the engine's own reason is in logs/ of the run's folder"
+        )
+        line = {
+            "file": row.get("file"),
+            "line": row.get("line"),
+            "reason": str(Reason.POISON),
+            "detail": detail,
+            "raw": json.dumps({key: row[key] for key in ("problem", "solution", "answer") if key in row}),
+        }
+        write_poison(Path(self.spec.quarantine), row["id"], line)
 
     def _start(self) -> Sampler:
         for tries_left in reversed(range(self.spec.engine.start_tries)):
@@ -106,7 +187,7 @@ class EngineActor:
                 logger.exception("the engine did not start; %d tries left", tries_left)
                 if not tries_left:
                     # The driver shows this; what Ray would show is its own traceback around it.
-                    ray.get(self.spec.progress.fail.remote(str(error)))
+                    ray.get(self.spec.foreman.engine_failed.remote(str(error)))
                     raise
                 time.sleep(1)
         raise AssertionError("engine.start_tries is at least 1")
@@ -125,7 +206,8 @@ def engine_spec(
     policy: str,
     raw_distribution: bool,
     logs: Path,
-    progress: ActorHandle,
+    quarantine: Path,
+    foreman: Any,
     sampler_factory: SamplerFactory | None,
 ) -> EngineSpec:
     """The spec of a recipe's engines for one model; a local folder has no revision."""
@@ -141,6 +223,7 @@ def engine_spec(
         verify=recipe.verify,
         prompt=recipe.prompt,
         logs=str(logs),
-        progress=progress,
+        quarantine=str(quarantine),
+        foreman=foreman,
         sampler_factory=sampler_factory,
     )

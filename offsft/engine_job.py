@@ -2,67 +2,86 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.dataset
+import pyarrow.parquet as pq
 import ray
 import ray.data
 import ray.exceptions
-from ray.actor import ActorHandle
 from ray.data.checkpoint import CheckpointConfig
 
 from offsft.config import Engine
 from offsft.console import Console
 from offsft.engine_actor import EngineActor
 from offsft.errors import EngineError, RunFolderError
-from offsft.progress import Tally, shown
+from offsft.foreman import hire
+from offsft.progress import shown
+from offsft.quarantine import poisoned
+from offsft.stopping import gracefully
+
+_WRITE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class EngineJob:
-    """What to run and where. `committed` holds the ids of the rows that are safely in `output`."""
+    """What to run and where. `committed` holds the ids of the rows that are safely in `output`, `quarantine` the
+    problems that killed their engines."""
 
     name: str
     actor: type[EngineActor]
     problems: Path
     output: Path
     committed: Path
+    quarantine: Path
     batch_rows: int
     engine: Engine
 
-    def run(self, arguments: Callable[[ActorHandle], tuple[Any, ...]], console: Console) -> dict[str, float]:
-        """Map every problem that is not yet in the output; `arguments` makes the actors' from the tally's handle.
+    def run(self, arguments: Callable[[Any], tuple[Any, ...]], console: Console) -> dict[str, float]:
+        """Map every problem that is not yet in the output; `arguments` makes the actors' from the foreman's handle.
 
         Ray Data commits a file of rows and their ids in two phases: after any death each problem is in the output
         once or not at all, and running this again does the rest. Returns this call's sampled tokens and seconds.
 
         Raises:
             EngineError: no engine could start; with the engine's own reason.
+            KeyboardInterrupt: a signal ended the job; what was finished in the time of grace is in the output.
         """
         total = count_rows(self.problems)
-        before = count_rows(self.output)
-        if total == before and self._complete(total):
+        if self._complete(total):
             return {"sampled_tokens": 0, "seconds": 0.0}
         started_s = time.monotonic()
-        tally: Any = Tally.remote()
+        foreman = hire(self.engine.poison_tries)
         self.output.mkdir(parents=True, exist_ok=True)
-        with shown(tally, console, what=self.name, total=total, done_before=before):
+
+        def stop() -> None:
+            console.say(f"{self.name}: stopping; what is in work has {self.engine.grace_s:g} s to finish")
+            foreman.stop.remote()
+
+        done = len(_ids(self.output)) + len(poisoned(self.quarantine))
+        with (
+            shown(foreman, console, what=self.name, total=total, done_before=done),
+            # Beyond the engines' own grace, what they finished is still to be written.
+            gracefully(stop, self.engine.grace_s + _WRITE_S),
+        ):
             try:
-                self._dataset(arguments(tally)).write_parquet(str(self.output))
+                self._dataset(arguments(foreman)).write_parquet(str(self.output))
             except ray.exceptions.RayError as error:
-                _, _, _, cause = ray.get(tally.state.remote())
-                if cause is not None:
-                    raise EngineError(f"{cause}\nThe engine's log is in logs/ of the run's folder.") from error
+                state: Any = ray.get(foreman.state.remote())
+                if state.error is not None:
+                    raise EngineError(f"{state.error}\nThe engine's log is in logs/ of the run's folder.") from error
                 raise
         if not self._complete(total):
             raise RunFolderError(
                 f"{self.output} does not hold each of the {total} problems once; run the same command again, and if"
                 " this comes back, keep the folder and report it"
             )
-        _, tokens, _, _ = ray.get(tally.state.remote())
-        return {"sampled_tokens": tokens, "seconds": time.monotonic() - started_s}
+        state: Any = ray.get(foreman.state.remote())
+        return {"sampled_tokens": state.tokens, "seconds": time.monotonic() - started_s}
 
     def _dataset(self, arguments: tuple[Any, ...]) -> ray.data.Dataset:
         context = ray.data.DataContext.get_current().copy()
@@ -89,10 +108,18 @@ class EngineJob:
         return dataset
 
     def _complete(self, total: int) -> bool:
-        if not self.output.exists():
-            return False
-        ids = pyarrow.dataset.dataset(self.output, format="parquet").to_table(columns=["id"])["id"].to_pylist()
-        return len(ids) == len(set(ids)) == total
+        ids = _ids(self.output)
+        done = set(ids)
+        return len(ids) == len(done) and len(done | poisoned(self.quarantine)) == total
+
+
+def _ids(folder: Path) -> list[str]:
+    """Ids of the rows in a folder, but for a file that a kill left half-written: Ray Data removes that when it goes on."""
+    ids: list[str] = []
+    for path in sorted(folder.glob("*.parquet")):
+        with suppress(pa.ArrowInvalid):
+            ids += pq.read_table(path, columns=["id"])["id"].to_pylist()
+    return ids
 
 
 def count_rows(folder: Path) -> int:

@@ -30,6 +30,7 @@ class Reason(StrEnum):
     DUPLICATE = "duplicate"
     TOO_LONG = "too_long"
     UNREADABLE_FILE = "unreadable_file"
+    POISON = "poison"
 
 
 @dataclass(frozen=True, slots=True)

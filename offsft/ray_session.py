@@ -10,6 +10,7 @@ import ray
 
 from offsft.config import Cluster
 from offsft.errors import ConfigError
+from offsft.stopping import listen
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -47,6 +48,7 @@ def ray_session(cluster: Cluster) -> Iterator[None]:
             runtime_env={"env_vars": {"PYTHONPATH": _python_path()}},
             **common,
         )
+    listen()
     try:
         yield
     finally:

@@ -12,7 +12,7 @@ import pyarrow.dataset
 
 from offsft.config import Recipe
 from offsft.console import Console
-from offsft.engine_actor import EngineActor, EngineSpec, SamplerFactory, engine_spec
+from offsft.engine_actor import Done, EngineActor, EngineSpec, SamplerFactory, engine_spec
 from offsft.engine_job import EngineJob, count_rows
 from offsft.protocols import SamplingParams
 from offsft.records import Completion, Outcome, Problem
@@ -33,16 +33,16 @@ class Answer(EngineActor):
         self._samples = samples
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
-        rows = await asyncio.gather(*(self.guard(self._row(row)) for row in batch.to_pylist()))
-        return pa.Table.from_pylist(rows, schema=EVALUATION_SCHEMA)
+        return pa.Table.from_pylist(await self.each(batch, self._row), schema=EVALUATION_SCHEMA)
 
-    async def _row(self, row: dict[str, Any]) -> dict[str, Any]:
+    async def _row(self, row: dict[str, Any]) -> Done:
         problem = Problem(row["id"], row["problem"], row["solution"], row["answer"])
         completions = await self.sampler.sample(self.prompts.plain(problem), n=self._samples, params=self._sampling)
         samples = await asyncio.gather(*(self._judged(completion, problem) for completion in completions))
         correct = sum(sample["outcome"] == Outcome.CORRECT for sample in samples)
-        self.count("correct" if correct * 2 > len(samples) else "wrong", sum(sample["tokens"] for sample in samples))
-        return {"id": problem.id, "problem": problem.problem, "answer": problem.answer, "samples": samples}
+        kind = "correct" if correct * 2 > len(samples) else "wrong"
+        answered = {"id": problem.id, "problem": problem.problem, "answer": problem.answer, "samples": samples}
+        return answered, kind, sum(sample["tokens"] for sample in samples)
 
     async def _judged(self, completion: Completion, problem: Problem) -> dict[str, Any]:
         sample = {"response": completion.text, "tokens": len(completion.token_ids)}
@@ -83,7 +83,8 @@ def run_evaluate(
     }
     if {"base", "trained"} <= results.keys():
         base, trained = (_means(results[name]) for name in ("base", "trained"))
-        mean, stderr = mean_and_stderr([trained[key] - base[key] for key in base])
+        both = base.keys() & trained.keys()  # a problem on which an engine died again and again has no answer
+        mean, stderr = mean_and_stderr([trained[key] - base[key] for key in sorted(both)])
         result["difference"] = {"mean": mean, "stderr": stderr}
     return result
 
@@ -121,19 +122,21 @@ def _answers(
         problems=folder.evaluation / "problems",
         output=folder.evaluation / name,
         committed=folder.evaluation / f"{name}.committed",
+        quarantine=folder.evaluation / f"{name}.quarantine",
         batch_rows=_SHARD_ROWS,
         engine=recipe.engine,
     )
     sampling = SamplingParams(settings.max_tokens, settings.temperature, settings.top_p)
     job.run(
-        lambda tally: (
+        lambda foreman: (
             engine_spec(
                 recipe,
                 model=model,
                 policy=name,
                 raw_distribution=True,
                 logs=folder.logs,
-                progress=tally,
+                quarantine=job.quarantine,
+                foreman=foreman,
                 sampler_factory=sampler_factory,
             ),
             sampling,

@@ -1,6 +1,5 @@
 """Log-probs of existing responses under any model, with the engines of the rewriting."""
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import pyarrow.dataset
 
 from offsft.config import GapSide, Recipe
 from offsft.console import Console
-from offsft.engine_actor import EngineActor, EngineSpec, SamplerFactory, engine_spec
+from offsft.engine_actor import Done, EngineActor, EngineSpec, SamplerFactory, engine_spec
 from offsft.engine_job import EngineJob
 from offsft.errors import ModelError
 from offsft.prompts import load_prompts
@@ -35,16 +34,15 @@ class Score(EngineActor):
         self._expert = responses == "expert"
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
-        rows = await asyncio.gather(*(self.guard(self._row(row)) for row in batch.to_pylist()))
-        return pa.Table.from_pylist(rows, schema=SCORE_SCHEMA)
+        return pa.Table.from_pylist(await self.each(batch, self._row), schema=SCORE_SCHEMA)
 
-    async def _row(self, row: dict[str, Any]) -> dict[str, Any]:
+    async def _row(self, row: dict[str, Any]) -> Done:
         ids = row["expert_ids"] if self._expert else row["response_ids"]
         logprobs = await self.sampler.score(row["prompt_ids"], ids)
-        self.count("scored", len(ids))
         source = str(Source.EXPERT) if self._expert else row["source"]
         behavior = None if self._expert else row["behavior_logprobs"]
-        return {"id": row["id"], "source": source, "logprobs": logprobs, "behavior": behavior}
+        scored = {"id": row["id"], "source": source, "logprobs": logprobs, "behavior": behavior}
+        return scored, "scored", len(ids)
 
 
 def run_score(
@@ -72,18 +70,20 @@ def run_score(
         problems=rewrites,
         output=output,
         committed=output.with_name(f"{output.name}.committed"),
+        quarantine=output.with_name(f"{output.name}.quarantine"),
         batch_rows=recipe.rewrite.commit_problems,
         engine=recipe.engine,
     )
     job.run(
-        lambda tally: (
+        lambda foreman: (
             engine_spec(
                 recipe,
                 model=model,
                 policy=side.model,
                 raw_distribution=True,
                 logs=folder.logs,
-                progress=tally,
+                quarantine=job.quarantine,
+                foreman=foreman,
                 sampler_factory=sampler_factory,
             ),
             side.responses,

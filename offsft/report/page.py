@@ -76,7 +76,7 @@ def write_report(run: Path) -> None:
         rewrites_found=rewrites.carried.total if rewrites else 0,
         browse_rewrites=_browse(rewrites.carried) if rewrites else None,
         browse_answers=_browse_answers(answers) if answers else None,
-        quarantine=read_quarantine([run / "quarantine", run / "evaluation" / "quarantine"]),
+        quarantine=read_quarantine([run / "quarantine", *sorted((run / "evaluation").glob("*quarantine"))]),
         settings=_settings(run / "config.resolved.yaml"),
         light_colors=Markup(palette.css_variables("light")),
         dark_colors=Markup(palette.css_variables("dark")),

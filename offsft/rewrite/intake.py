@@ -22,7 +22,8 @@ from offsft.errors import DataError
 from offsft.problem_files import existing_files
 from offsft.problems import RawRow, Reason, Rejected, parse
 from offsft.prompts import load_prompts
-from offsft.rewrite.tables import PROBLEM_SCHEMA, QUARANTINE_SCHEMA
+from offsft.quarantine import QUARANTINE_SCHEMA, write_rejected
+from offsft.rewrite.tables import PROBLEM_SCHEMA
 
 if TYPE_CHECKING:
     from ray.data.block import Block
@@ -83,8 +84,7 @@ def take_in(source: Source, room: Room, *, problems: Path, quarantine: Path, sha
         _write(shard, PROBLEM_SCHEMA, writing / f"problems-{shards:06d}.parquet")
         shards += 1
     if rejected:
-        quarantine.mkdir(parents=True, exist_ok=True)
-        _write(rejected, QUARANTINE_SCHEMA, quarantine / "intake.parquet")
+        write_rejected(quarantine, rejected)
     if not shards:
         shutil.rmtree(writing)
         raise DataError(_nothing_valid(source, reasons, rejected))

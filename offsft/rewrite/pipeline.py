@@ -14,6 +14,7 @@ from offsft.engine_actor import SamplerFactory, engine_spec
 from offsft.engine_job import EngineJob, count_rows
 from offsft.gap import gap_of_rewrites
 from offsft.protocols import SamplingParams
+from offsft.quarantine import reasons
 from offsft.records import Source
 from offsft.rewrite.intake import Room, take_in
 from offsft.rewrite.intake import Source as ProblemSource
@@ -55,18 +56,20 @@ def run_rewrite(
         problems=folder.problems,
         output=folder.rewrites,
         committed=folder.rewrites_done,
+        quarantine=folder.quarantine,
         batch_rows=recipe.rewrite.commit_problems,
         engine=recipe.engine,
     )
     worked = job.run(
-        lambda tally: (
+        lambda foreman: (
             engine_spec(
                 recipe,
                 model=model,
                 policy=policy_name(recipe),
                 raw_distribution=settings.on_policy,
                 logs=folder.logs,
-                progress=tally,
+                quarantine=job.quarantine,
+                foreman=foreman,
                 sampler_factory=sampler_factory,
             ),
             settings,
@@ -99,21 +102,21 @@ def _take_in(recipe: Recipe, folder: RunFolder, model: str, console: Console) ->
 
         rows = generate(recipe.data.generated_problems, split="train", seed=recipe.data.generated_seed)
         write_jsonl(generated, rows)
-    reasons = take_in(
+    refused = take_in(
         problem_source(recipe.data, "data.path", generated),
         Room(model, recipe.model.revision, recipe.prompt, recipe.model.context_tokens, recipe.rewrite.max_tokens),
         problems=folder.problems,
         quarantine=folder.quarantine,
         shard_rows=recipe.rewrite.commit_problems,
     )
-    console.say(f"intake: {count_rows(folder.problems)} problems" + quarantine_note(reasons))
+    console.say(f"intake: {count_rows(folder.problems)} problems" + quarantine_note(refused))
 
 
-def quarantine_note(reasons: Counter[str]) -> str:
+def quarantine_note(refused: Counter[str]) -> str:
     """`, 3 rows quarantined (2 duplicate, 1 bad_json)`, or nothing."""
-    if not reasons:
+    if not refused:
         return ""
-    return f", {reasons.total()} rows quarantined ({', '.join(f'{n} {reason}' for reason, n in reasons.most_common())})"
+    return f", {refused.total()} rows quarantined ({', '.join(f'{n} {reason}' for reason, n in refused.most_common())})"
 
 
 def _summary(folder: RunFolder) -> dict[str, Any]:
@@ -121,16 +124,13 @@ def _summary(folder: RunFolder) -> dict[str, Any]:
         columns=["source", "generated_tokens", "policy_logprobs", "expert_mean_logprob"]
     )
     sources = Counter(rewrites["source"].to_pylist())
-    reasons: Counter[str] = Counter()
-    if folder.quarantine.exists():
-        quarantine = pyarrow.dataset.dataset(folder.quarantine, format="parquet").to_table(columns=["reason"])
-        reasons.update(quarantine["reason"].to_pylist())
+    refused = reasons(folder.quarantine)
     kept = [sum(logprobs) / len(logprobs) for logprobs in rewrites["policy_logprobs"].to_pylist()]
     return {
         "problems": rewrites.num_rows,
         **{str(source): sources[str(source)] for source in Source},
-        "quarantined": reasons.total(),
-        "quarantine_reasons": dict(reasons),
+        "quarantined": refused.total(),
+        "quarantine_reasons": dict(refused),
         "generated_tokens": sum(rewrites["generated_tokens"].to_pylist()),
         "expert_mean_logprob": sum(rewrites["expert_mean_logprob"].to_pylist()) / rewrites.num_rows,
         "kept_mean_logprob": sum(kept) / len(kept),

@@ -1,12 +1,11 @@
 """The Ray Data actor around the cascade: one engine, its verifying processes, many problems at once."""
 
-import asyncio
 from typing import Any
 
 import pyarrow as pa
 
 from offsft.cascade import CascadeSettings, rewrite
-from offsft.engine_actor import EngineActor, EngineSpec
+from offsft.engine_actor import Done, EngineActor, EngineSpec
 from offsft.records import Problem
 from offsft.rewrite.tables import REWRITE_SCHEMA, rewrite_row
 
@@ -19,15 +18,14 @@ class Rewrite(EngineActor):
         self._settings = settings
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
-        rows = await asyncio.gather(*(self.guard(self._row(row)) for row in batch.to_pylist()))
-        return pa.Table.from_pylist(rows, schema=REWRITE_SCHEMA)
+        return pa.Table.from_pylist(await self.each(batch, self._row), schema=REWRITE_SCHEMA)
 
-    async def _row(self, row: dict[str, Any]) -> dict[str, Any]:
+    async def _row(self, row: dict[str, Any]) -> Done:
         problem = Problem(row["id"], row["problem"], row["solution"], row["answer"])
         done = await rewrite(
             problem, prompts=self.prompts, sampler=self.sampler, verifier=self.verifier, settings=self._settings
         )
-        self.count(done.source, done.generated_tokens)
-        return rewrite_row(
+        written = rewrite_row(
             done, verifier=self.spec.verify.kind, policy=self.spec.policy, prompt_version=self.prompts.version
         )
+        return written, str(done.source), done.generated_tokens

@@ -19,17 +19,6 @@ PROBLEM_SCHEMA = pa.schema(
 )
 """`problems/`: valid problems, and the place in the input that each came from."""
 
-QUARANTINE_SCHEMA = pa.schema(
-    [
-        ("file", pa.string()),
-        ("line", pa.int64()),
-        ("reason", pa.string()),
-        ("detail", pa.string()),
-        ("raw", pa.string()),
-    ]
-)
-"""`quarantine/`: rows that could not be used, as they stood, each with its reason."""
-
 REWRITE_SCHEMA = pa.schema(
     [
         ("id", pa.string()),

@@ -1,5 +1,6 @@
 """Problems whose fate is in their text, and the sampler that plays it: `self`, `guided` or `expert`."""
 
+import asyncio
 import json
 import re
 
@@ -37,3 +38,38 @@ def write_problems(path, count, start=0):
         for i in range(start, start + count)
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+class MortalSampler:
+    """A scripted sampler whose engine dies, or hangs, where `fate` says so: `die`, `hang` or None for a prompt."""
+
+    def __init__(self, sampler, fate):
+        self._sampler = sampler
+        self._fate = fate
+        self.alive = True
+
+    async def sample(self, prompt_ids, *, n, params):
+        match self._fate(self._sampler.decode(prompt_ids)) if self.alive else "die":
+            case "die":
+                self.alive = False
+                raise RuntimeError("EngineDeadError")
+            case "hang":
+                await asyncio.Event().wait()
+        return await self._sampler.sample(prompt_ids, n=n, params=params)
+
+    async def score(self, prompt_ids, response_ids):
+        return await self._sampler.score(prompt_ids, response_ids)
+
+
+def mortal(fate):
+    """A sampler factory."""
+    return lambda prompts: MortalSampler(scripted_sampler(prompts), fate)
+
+
+def once(path):
+    """True for the first caller of all processes."""
+    try:
+        path.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True

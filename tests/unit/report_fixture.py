@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import yaml
 
 from offsft.gap import Scored, gap_by_source
-from offsft.rewrite.tables import EVALUATION_SCHEMA, QUARANTINE_SCHEMA, REWRITE_SCHEMA
+from offsft.quarantine import QUARANTINE_SCHEMA
+from offsft.rewrite.tables import EVALUATION_SCHEMA, REWRITE_SCHEMA
 
 HOSTILE = (
     "Two </script><script>window.injected = 1</script> <img src=x onerror='window.injected = 2'> & \"quoted\""

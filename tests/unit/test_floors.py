@@ -11,9 +11,9 @@ ROOT = Path(__file__).parents[2]
 HEAVY = {"ray", "vllm", "deepspeed", "torch", "transformers", "fastapi"}
 
 FLOOR_0 = {"errors", "records", "protocols", "strict", "objective_config", "config", "recipes", "run_folder"}
-FLOOR_1 = {"gap", "problem_files", "run_lock", "boxed", "problems", "prompts", "cascade", "batching", "verify", "console", "demo", "train.zero", "train.schedule"}  # fmt: skip
+FLOOR_1 = {"gap", "quarantine", "stopping", "problem_files", "run_lock", "boxed", "problems", "prompts", "cascade", "batching", "verify", "console", "demo", "train.zero", "train.schedule"}  # fmt: skip
 FLOOR_1T = {"objectives", "fused_head"}
-FLOOR_2 = {"compare", "sampling", "rewrite", "train", "evaluate", "report", "progress", "engine_actor", "engine_job", "ray_session", "pipeline"}  # fmt: skip
+FLOOR_2 = {"compare", "sampling", "rewrite", "train", "evaluate", "report", "progress", "engine_actor", "engine_job", "ray_session", "foreman", "pipeline"}  # fmt: skip
 
 ALLOWED_HEAVY = {
     **{name: set() for name in FLOOR_0 | FLOOR_1},
@@ -29,6 +29,7 @@ ALLOWED_HEAVY = {
     "report": set(),
     "compare": set(),
     "progress": {"ray"},
+    "foreman": {"ray"},
     "engine_actor": {"ray"},
     "engine_job": {"ray"},
     "ray_session": {"ray"},

@@ -1,0 +1,188 @@
+"""Nothing is lost, whatever dies: `python -m benchmarks.chaos [--faults 200] [--seed 0] [--json]`.
+
+A local Ray cluster of several nodes rewrites generated problems with a scripted sampler, while engines, actors, nodes and the
+driver are killed at random. A driver that ended is started again, as an operator would, until the data set is done; then a
+new one is begun, until all faults are spent. Printed:
+
+`faults`             how many of each kind struck
+`expected`           problems that went in
+`lost`               of these, in neither rewrites nor quarantine
+`duplicated`         of these, there more than once
+`quarantined`        of these, in quarantine (no problem here is poison, so it should be 0)
+`tokens_paid_twice`  tokens that were sampled beyond those of the rewrites that were kept; `tokens_kept` has these
+`equal`              whether the rewrites are, field by field, those of a run that nobody disturbed
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow.dataset
+
+ROOT = Path(__file__).resolve().parent.parent
+KINDS = {"engine": 9, "actor": 6, "node": 2, "driver": 3}
+"""What is killed, and how often in 20 times."""
+WORKER_NODES = 3
+PROBLEMS = 600
+"""Of one data set."""
+PAUSE_S = (0.5, 3.0)
+"""Shortest and longest time between two faults, while rows are being made."""
+STUCK_S = 300
+"""A driver under which no row was written for so long has failed the benchmark."""
+
+
+@dataclass
+class Chaos:
+    """The cluster, the running driver, and what befalls them."""
+
+    folder: Path
+    draw: random.Random
+    faults_left: int
+    faults: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        from ray.cluster_utils import Cluster
+
+        os.environ["PYTHONPATH"] = str(ROOT)  # the nodes' workers import from here
+        node: Any = {"num_cpus": 2, "object_store_memory": 200 * 2**20}
+        self._node = node
+        self._cluster = Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})
+        self._workers = [self._cluster.add_node(**node) for _ in range(WORKER_NODES)]
+
+    def rewrite(self, name: str, problems: int, *, disturbed: bool) -> Path:
+        """One data set to its end, with faults or without; the run's folder."""
+        run = self.folder / name
+        while True:
+            driver = self._driver(run, problems)
+            written, heard_s, next_s = 0, time.monotonic(), 0.0
+            while driver.poll() is None:
+                time.sleep(0.1)
+                now_s = time.monotonic()
+                if (rows := count(run / "rewrites")) > written:
+                    written, heard_s = rows, now_s
+                    next_s = next_s or now_s + self.draw.uniform(*PAUSE_S)
+                if now_s - heard_s > STUCK_S:
+                    driver.kill()
+                    raise SystemExit(f"stuck: no row for {STUCK_S} s; see {run / 'driver.log'}")
+                if disturbed and self.faults_left and next_s and now_s >= next_s:
+                    self._strike(run, driver)
+                    next_s = time.monotonic() + self.draw.uniform(*PAUSE_S)
+            if driver.returncode == 0:
+                return run
+
+    def close(self) -> None:
+        self._cluster.shutdown()
+
+    def _driver(self, run: Path, problems: int) -> subprocess.Popen[bytes]:
+        run.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "benchmarks.chaos_job", str(run), str(problems)]
+        environment = os.environ | {"RAY_ADDRESS": str(self._cluster.address)}
+        with (run / "driver.log").open("ab") as log:
+            return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
+
+    def _strike(self, run: Path, driver: subprocess.Popen[bytes]) -> None:
+        kind = self.draw.choices(list(KINDS), list(KINDS.values()))[0]
+        if kind == "engine":
+            (run / "kill-an-engine").touch()
+        elif kind == "actor":
+            actors = [process for process in self._processes() if "MapWorker(MapBatches(Rewrite))" in title(process)]
+            if not actors:
+                return
+            self.draw.choice(actors).kill()
+        elif kind == "node":
+            node = self._workers.pop(self.draw.randrange(len(self._workers)))
+            self._cluster.remove_node(node, allow_graceful=False)
+            self._workers.append(self._cluster.add_node(**self._node))
+        else:
+            driver.send_signal(signal.SIGKILL)
+            driver.wait()
+        self.faults[kind] += 1
+        self.faults_left -= 1
+        print(f"{self.faults.total()}: {kind}", file=sys.stderr, flush=True)
+
+    def _processes(self) -> list[psutil.Process]:
+        """All below this process; of other Rays on this machine nothing is touched."""
+        return psutil.Process().children(recursive=True)
+
+
+def title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:  # it has just ended
+        return ""
+
+
+def count(rewrites: Path) -> int:
+    """Files that are there: one is written at a time, and may not be whole yet."""
+    return len(list(rewrites.glob("*.parquet")))
+
+
+def rows_of(folder: Path) -> list[dict[str, Any]]:
+    return pyarrow.dataset.dataset(folder, format="parquet").to_table().to_pylist() if folder.exists() else []
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--faults", type=int, default=200, help="faults in all (default 200)")
+    parser.add_argument("--seed", type=int, default=0, help="of kinds, times and victims (default 0)")
+    parser.add_argument("--problems", type=int, default=PROBLEMS, help=f"of one data set (default {PROBLEMS})")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="offsft-chaos-") as folder:
+        found = measure(Path(folder), arguments.faults, arguments.seed, arguments.problems)
+    print(json.dumps(found) if arguments.json else "\n".join(f"{key}: {value}" for key, value in found.items()))
+    sys.exit(0 if found["equal"] else 1)
+
+
+def measure(folder: Path, faults: int, seed: int, problems: int) -> dict[str, Any]:
+    """Strike so many faults and compare with an undisturbed run."""
+    from benchmarks.chaos_job import prepare
+
+    prepare(folder)
+    started_s = time.monotonic()
+    chaos = Chaos(folder, random.Random(seed), faults)
+    try:
+        undisturbed = {
+            row["id"]: row for row in rows_of(chaos.rewrite("undisturbed", problems, disturbed=False) / "rewrites")
+        }
+        runs = []
+        while chaos.faults_left:
+            runs.append(chaos.rewrite(f"disturbed-{len(runs)}", problems, disturbed=True))
+    finally:
+        chaos.close()
+    found: Counter[str] = Counter()
+    equal = True
+    for run in runs:
+        rows, refused = rows_of(run / "rewrites"), rows_of(run / "quarantine")
+        ids = Counter(row["id"] for row in rows)
+        kept = sum(row["generated_tokens"] for row in rows)
+        found["expected"] += len(undisturbed)
+        found["lost"] += max(0, len(undisturbed.keys() - ids.keys()) - len(refused))
+        found["duplicated"] += sum(number - 1 for number in ids.values())
+        found["quarantined"] += len(refused)
+        found["tokens_kept"] += kept
+        found["tokens_paid_twice"] += sum(map(int, (run / "paid").read_text().split())) - kept
+        equal &= {row["id"]: row for row in rows} == undisturbed
+    keys = ("expected", "lost", "duplicated", "quarantined", "tokens_kept", "tokens_paid_twice")
+    return {
+        "faults": dict(chaos.faults),
+        **{key: found[key] for key in keys},
+        "equal": equal,
+        "data_sets": len(runs),
+        "seconds": round(time.monotonic() - started_s),
+    }
+
+
+if __name__ == "__main__":
+    main()
