@@ -14,7 +14,7 @@ demo: setup  ## rewrite, train, evaluate and report with the embedded model
 	@$(PY) -m jobs.pipeline jobs/recipes/demo.yaml
 
 test: setup  ## all tests
-	@$(PY) -m pytest
+	@$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-unit: setup  ## the tests that need neither Ray nor a model, about a minute
 	@$(PY) -m pytest tests/unit tests/numerics
