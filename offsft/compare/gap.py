@@ -88,13 +88,13 @@ def _read(scores: Path) -> Any:
 
 def _table(found: dict[str, Any]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("", "responses", "rows", "log-ratio", "KL k1", "KL k3", "effective tokens", "effective rows"):
-        table.add_column(column, justify="left" if column in ("", "responses") else "right")
-    for name, side in found.items():
+    table.add_column("model on responses")
+    for column in ("rows", "log-ratio", "k1", "k3", "effective\ntokens", "effective\nrows"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for side in found.values():
         for source, gap in side["gap"].items():
             table.add_row(
-                f"{name}: {side['model']}" if source == "all" else "",
-                f"{side['responses']}, {source}",
+                f"{side['model']} on {side['responses']}" if source == "all" else f"  {source}",
                 numbers.count(gap["rows"]),
                 numbers.nats(gap["mean_log_ratio"]),
                 numbers.nats(gap["kl_k1"]),
