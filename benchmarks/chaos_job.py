@@ -6,32 +6,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.byte_tokenizer import byte_tokenizer
 from offsft.prompts import Prompts
 from offsft.protocols import Sampler, SamplingParams
 from offsft.records import Completion
 from offsft.sampling.scripted import ScriptedSampler
 
 _MODEL = "tokenizer"
-_TEMPLATE = (
-    "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endfor %}"
-    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
-)
 _DELAY_S = 0.4
 """Of one answer."""
 
 
 def prepare(folder: Path) -> None:
-    """A byte-level tokenizer with a chat template: all of a model that the scripted sampler needs."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    backend = Tokenizer(models.BPE(vocab={letter: number for number, letter in enumerate(alphabet)}, merges=[]))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|end|>", pad_token="<|end|>")
-    tokenizer.chat_template = _TEMPLATE
-    tokenizer.save_pretrained(folder / _MODEL)
+    """The tokenizer that the jobs of all runs in the folder read by."""
+    byte_tokenizer().save_pretrained(folder / _MODEL)
 
 
 def script(prompt: str, _: int) -> str:

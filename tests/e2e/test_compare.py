@@ -52,7 +52,8 @@ def test_arms_are_trained_evaluated_and_put_into_a_table(tmp_path, tiny_model):
             "train.global_batch=4",
             "train.max_tokens=1000",
             "compare.seeds=[3]",
-            "compare.arms=[{name: PSFT, responses: expert, objective: {kind: psft}}]",
+            "compare.arms=[{name: PSFT, responses: expert, objective: {kind: psft}},"
+            " {name: rewriting+DFT, responses: kept, objective: {kind: dft}, source_weights: {expert: 0}}]",
         ],
     )
     run_compare(recipe, LoudConsole(), sampler_factory=sampler)
@@ -60,11 +61,14 @@ def test_arms_are_trained_evaluated_and_put_into_a_table(tmp_path, tiny_model):
     assert [(row["name"], row["objective"], row["rewriting"]) for row in rows] == [
         ("Base", None, False),
         ("PSFT", "psft", False),
+        ("rewriting+DFT", "dft", True),
     ]
     assert all(row["mean"] == 0.5 for row in rows), "the script solves every other problem"
     arm = tmp_path / "run" / "arms" / "PSFT-3"
     trained = json.loads((arm / "train.json").read_text())
     assert (trained["rows"], trained["responses"]) == (12, "expert")
+    rewritten = json.loads((arm.with_name("rewriting+DFT-3") / "train.json").read_text())
+    assert (rewritten["rows"], rewritten["left_out_rows"]) == (6, 6)
     lines = (arm / "metrics.jsonl").read_text().splitlines()
     first = json.loads(lines[0])
     assert first["ratio/p50"] == pytest.approx(1, abs=0.011)
