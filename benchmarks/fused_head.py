@@ -14,8 +14,8 @@ from pathlib import Path
 
 import torch
 
+from offsft.config.objective import Dft
 from offsft.fused_head import fused_head
-from offsft.objective_config import Dft
 from offsft.objectives import Tokens
 
 SHAPES = ((4096, 896, 152064), (1024, 896, 152064), (1024, 576, 49152))

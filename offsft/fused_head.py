@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from offsft.objective_config import Objective
+from offsft.config.objective import Objective
 from offsft.objectives import Losses, Tokens, losses
 
 CHUNK_BYTES = 128 * 2**20

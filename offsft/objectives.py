@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 
-from offsft.objective_config import Asft, Dft, Idft, Is, IwSft, Kl, Objective, Power, Psft, Sft, Talr
+from offsft.config.objective import Asft, Dft, Idft, Is, IwSft, Kl, Objective, Power, Psft, Sft, Talr
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from offsft.config.objective import Objective
 from offsft.errors import ModelError
 from offsft.fused_head import Anchor, HeadOutput, LogitTransform, fused_head, token_logprobs
-from offsft.objective_config import Objective
 from offsft.train.rows import Packed
 
 _PROBE_TOKENS = 8

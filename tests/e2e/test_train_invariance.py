@@ -16,7 +16,7 @@ from torch import multiprocessing
 
 from offsft.batching import Plan
 from offsft.config import Train
-from offsft.objective_config import Asft, Dft, Idft, Is, IwSft, Kl, Objective, Power, Psft, Sft, Talr
+from offsft.config.objective import Asft, Dft, Idft, Is, IwSft, Kl, Objective, Power, Psft, Sft, Talr
 from offsft.objectives import Tokens
 from offsft.train.rows import Row
 from tests.numerics.reference import reference_loss

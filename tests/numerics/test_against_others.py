@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from offsft.objective_config import Dft
+from offsft.config.objective import Dft
 from offsft.train.policy import PolicyLoss, loss_of
 from offsft.train.rows import Row, pack
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from offsft import fused_head as module
+from offsft.config.objective import Asft, Dft, Idft, Is, IwSft, Kl, Power, Psft, Sft, Talr
 from offsft.fused_head import Anchor, LogitTransform, fused_head, token_logprobs
-from offsft.objective_config import Asft, Dft, Idft, Is, IwSft, Kl, Power, Psft, Sft, Talr
 from offsft.objectives import Tokens, losses
 from tests.numerics.reference import reference_loss
 

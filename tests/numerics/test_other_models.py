@@ -4,8 +4,8 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from offsft.config.objective import Dft
 from offsft.errors import ModelError
-from offsft.objective_config import Dft
 from offsft.train.policy import PolicyLoss, loss_of
 from offsft.train.rows import Row, pack
 

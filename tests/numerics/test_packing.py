@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from offsft.objective_config import Dft, Is, IwSft, Sft
+from offsft.config.objective import Dft, Is, IwSft, Sft
 from offsft.train.policy import PolicyLoss, loss_of
 from offsft.train.rows import Row, pack
 from offsft.train.schedule import learning_rate

@@ -1,0 +1,34 @@
+"""Every setting of a run: strict, frozen, bounded. A recipe is one `Recipe` in YAML (read by `offsft.recipes`).
+
+The docstring below a field is its documentation (`--help` prints it): what it does and its unit.
+"""
+
+from offsft.config.cluster import Cluster
+from offsft.config.compare import Arm, Compare, Gap, GapSide
+from offsft.config.data import Data, Fields
+from offsft.config.evaluate import Evaluate
+from offsft.config.model import Model, Prompt
+from offsft.config.recipe import Recipe
+from offsft.config.rewrite import Engine, Rewrite
+from offsft.config.train import Lora, SourceWeights, Train
+from offsft.config.verify import Verify
+
+__all__ = [
+    "Arm",
+    "Cluster",
+    "Compare",
+    "Data",
+    "Engine",
+    "Evaluate",
+    "Fields",
+    "Gap",
+    "GapSide",
+    "Lora",
+    "Model",
+    "Prompt",
+    "Recipe",
+    "Rewrite",
+    "SourceWeights",
+    "Train",
+    "Verify",
+]

@@ -1,0 +1,35 @@
+"""Settings of the problems: where they are and how their rows are read."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from offsft.strict import Strict
+
+
+class Fields(Strict):
+    problem: str = "problem"
+    """Field that holds the problem's text."""
+    solution: str = "solution"
+    """Field that holds the expert's worked solution."""
+    answer: str | None = None
+    """Field that holds the reference answer; unset: it is taken from the solution's last `\\boxed{}`."""
+
+
+class Data(Strict):
+    path: str | list[str] = "generated"
+    """Problem files (JSONL or Parquet; local or s3://; a file, a folder, or a list), or `generated` for the demo's problems."""
+    format: Literal["own", "gsm8k", "math", "numina"] = "own"
+    """How rows are read: `own` by `data.fields`, or the layout of a public data set."""
+    fields: Fields = Fields()
+    """Field names for `format: own`."""
+    limit: int | None = Field(default=None, ge=1)
+    """Use only the first so many valid problems; unset: all."""
+    generated_problems: int = Field(default=96, ge=1)
+    """Number of problems that `path: generated` makes."""
+    generated_seed: int = 0
+    """Seed of the generated problems."""
+
+    @property
+    def paths(self) -> list[str]:
+        return [self.path] if isinstance(self.path, str) else self.path

@@ -1,0 +1,86 @@
+"""One recipe: every section of settings, and what must hold between them."""
+
+from pydantic import Field, model_validator
+
+from offsft.config.cluster import Cluster
+from offsft.config.compare import Compare, Gap
+from offsft.config.data import Data
+from offsft.config.evaluate import Evaluate
+from offsft.config.model import Model, Prompt
+from offsft.config.rewrite import Engine, Rewrite
+from offsft.config.train import Train
+from offsft.config.verify import Verify
+from offsft.errors import ConfigError
+from offsft.strict import Strict
+
+
+class Recipe(Strict):
+    run: str = Field(min_length=1)
+    """The run's folder, for example `runs/demo`: everything the run leaves is there."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of the engines and of the order of training."""
+    model: Model = Model()
+    prompt: Prompt = Prompt()
+    data: Data = Data()
+    rewrite: Rewrite = Rewrite()
+    engine: Engine = Engine()
+    verify: Verify = Verify()
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()
+    compare: Compare = Compare()
+    gap: Gap = Gap()
+    cluster: Cluster = Cluster()
+
+    @model_validator(mode="after")
+    def _possible(self) -> "Recipe":
+        train = self.train
+        least_stage = {"none": 0, "optimizer": 1, "optimizer_and_weights": 3}[train.offload]
+        problems = [
+            (
+                train.zero_stage < least_stage,
+                f"train.offload={train.offload} needs train.zero_stage={least_stage} or higher, not {train.zero_stage}",
+            ),
+            (
+                train.offload != "none" and train.gpus_per_worker == 0,
+                f"train.offload={train.offload} moves memory away from GPUs, and train.gpus_per_worker=0 uses none;"
+                " set train.offload=none",
+            ),
+            (
+                train.lora.keep_adapter and train.lora.rank == 0,
+                "train.lora.keep_adapter=true has no adapter to keep; set train.lora.rank, for example to 16",
+            ),
+            (
+                self.rewrite.max_tokens >= self.model.context_tokens,
+                f"rewrite.max_tokens={self.rewrite.max_tokens} leaves no room for a prompt in"
+                f" model.context_tokens={self.model.context_tokens}; lower the one or raise the other",
+            ),
+            (
+                self.evaluate.max_tokens >= self.model.context_tokens,
+                f"evaluate.max_tokens={self.evaluate.max_tokens} leaves no room for a prompt in"
+                f" model.context_tokens={self.model.context_tokens}; lower the one or raise the other",
+            ),
+            (
+                self.train.micro_batch_tokens < self.train.max_tokens,
+                f"train.micro_batch_tokens={self.train.micro_batch_tokens} cannot hold a row of"
+                f" train.max_tokens={self.train.max_tokens}; raise it to at least that",
+            ),
+            (
+                self.train.global_batch < self.train.workers,
+                f"train.global_batch={self.train.global_batch} gives some of train.workers={self.train.workers}"
+                f" nothing to do; raise it to at least {self.train.workers}",
+            ),
+            (
+                self.evaluate.temperature == 0 and self.evaluate.samples > 1,
+                f"evaluate.samples={self.evaluate.samples} at evaluate.temperature=0 would give the same answer each"
+                " time; set evaluate.samples=1 or a temperature above 0",
+            ),
+            (
+                self.evaluate.temperature == 0 and self.evaluate.top_p < 1,
+                f"evaluate.top_p={self.evaluate.top_p} has no effect at evaluate.temperature=0 (greedy);"
+                " leave it at 1 or set a temperature above 0",
+            ),
+        ]
+        wrong = [message for is_wrong, message in problems if is_wrong]
+        if wrong:
+            raise ConfigError("; ".join(wrong))
+        return self
