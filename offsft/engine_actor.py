@@ -46,6 +46,7 @@ class EngineSpec:
     policy: str
     revision: str | None
     dtype: str
+    pickled_weights: bool
     context_tokens: int
     seed: int
     raw_distribution: bool
@@ -68,6 +69,7 @@ class EngineSpec:
             gpu_memory_share=self.engine.gpu_memory_share,
             gpus=self.engine.gpus,
             seed=self.seed,
+            pickled_weights=self.pickled_weights,
             stop_token_ids=stop_token_ids,
         )
 
@@ -216,6 +218,7 @@ def engine_spec(
         policy=policy,
         revision=None if Path(model).exists() else recipe.model.revision,
         dtype=recipe.model.dtype,
+        pickled_weights=recipe.model.pickled_weights,
         context_tokens=recipe.model.context_tokens,
         seed=recipe.seed,
         raw_distribution=raw_distribution,

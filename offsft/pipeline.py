@@ -72,6 +72,11 @@ def resolve_model(model: Model) -> str:
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise ModelError(f"model.path={model.path} has no config.json; give the folder of a Hugging Face model")
+        if not model.pickled_weights and not any(path.glob("*.safetensors")):
+            raise ModelError(
+                f"model.path={model.path} holds no *.safetensors; save the model as safetensors, or set"
+                " model.pickled_weights=true if you trust whoever made its files"
+            )
         return str(path.resolve())
     if model.path.startswith((".", "/", "~")):
         raise ModelError(f"model.path={model.path} does not exist; give a folder, a Hugging Face name, or `embedded`")

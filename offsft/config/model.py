@@ -15,6 +15,8 @@ class Model(Strict):
     """Revision of a Hugging Face model name (commit, tag or branch)."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     """Number type of the weights, in sampling and in training."""
+    pickled_weights: bool = False
+    """Load weights that are not safetensors: a pickle may run whatever code it holds, so only from those you trust."""
     context_tokens: int = Field(default=1024, ge=64)
     """Longest prompt and response together, in tokens."""
 

@@ -32,6 +32,7 @@ class VllmSettings:
     gpu_memory_share: float
     gpus: float
     seed: int
+    pickled_weights: bool = False
     stop_token_ids: tuple[int, ...] = ()
     """Ends of turn, beside those that the model's own generation config names."""
 
@@ -150,6 +151,7 @@ async def _start(settings: VllmSettings, raw_distribution: bool) -> Any:
         "max_model_len": settings.context_tokens + 1,
         "max_num_seqs": settings.max_sequences,
         "seed": settings.seed,
+        "load_format": "auto" if settings.pickled_weights else "safetensors",
         "logprobs_mode": "raw_logprobs" if raw_distribution else "processed_logprobs",
         "disable_log_stats": True,
     }

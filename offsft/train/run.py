@@ -34,6 +34,7 @@ def train(recipe: Recipe, folder: RunFolder, model: str, console: Console) -> di
         model=model,
         revision=None if Path(model).exists() else recipe.model.revision,
         dtype=recipe.model.dtype,
+        pickled_weights=recipe.model.pickled_weights,
         settings=settings,
         seed=recipe.seed,
         rewrites=str(folder.rewrites),

@@ -37,6 +37,7 @@ class WorkerSpec:
     model: str
     revision: str | None
     dtype: str
+    pickled_weights: bool
     settings: Train
     seed: int
     rewrites: str
@@ -200,7 +201,12 @@ class Metrics:
 def _load(spec: WorkerSpec) -> Any:
     from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(spec.model, revision=spec.revision, dtype=getattr(torch, spec.dtype))
+    return AutoModelForCausalLM.from_pretrained(
+        spec.model,
+        revision=spec.revision,
+        dtype=getattr(torch, spec.dtype),
+        use_safetensors=None if spec.pickled_weights else True,
+    )
 
 
 def _load_tokenizer(spec: WorkerSpec) -> Any:
