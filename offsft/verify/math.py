@@ -48,7 +48,7 @@ def final_answer(response: str) -> str | None:
     text = stated[stated.lastgroup or 0].strip("*$` \t")[: 2 * _ANSWER_CHARACTERS]
     if stated.lastgroup in ("said", "below"):
         text = _SENTENCE_END.split(text, maxsplit=1)[0]
-    return text.strip("*$` \t").rstrip(".,;:*") or None
+    return text.strip("*$` \t").rstrip(".,;:*").strip() or None
 
 
 def judge(response: str, answer: str) -> Verdict:
