@@ -55,6 +55,7 @@ class Chaos:
         from ray.cluster_utils import Cluster
 
         os.environ["PYTHONPATH"] = str(ROOT)  # the nodes' workers import from here
+        os.environ.setdefault("RAY_raylet_start_wait_time_s", "240")  # a busy machine is no reason to stop
         node: Any = {"num_cpus": 2, "object_store_memory": 200 * 2**20}
         self._node = node
         self._cluster = Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})

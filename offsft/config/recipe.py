@@ -46,6 +46,11 @@ class Recipe(Strict):
                 " set train.offload=none",
             ),
             (
+                train.skip_steps > 0 and train.zero_stage == 3,
+                f"train.skip_steps={train.skip_steps} does not work with train.zero_stage=3, in which DeepSpeed has"
+                " updated the weights before it knows the gradient; set it to 0, or a lower stage",
+            ),
+            (
                 train.lora.keep_adapter and train.lora.rank == 0,
                 "train.lora.keep_adapter=true has no adapter to keep; set train.lora.rank, for example to 16",
             ),

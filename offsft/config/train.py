@@ -65,6 +65,8 @@ class Train(Strict):
     """AdamW's weight decay."""
     clip: float = Field(default=1.0, gt=0)
     """Largest gradient norm; larger gradients are scaled down to it."""
+    skip_steps: int = Field(default=0, ge=0)
+    """Steps whose loss or gradient is not finite that are left out, each named in `skipped.jsonl`, before training stops; ZeRO-3 cannot leave one out."""
     head_chunk_tokens: int | None = Field(default=None, ge=1)
     """Tokens whose logits exist at once; unset: as many as fit into 128 MiB."""
     gradient_checkpointing: bool = False

@@ -39,6 +39,7 @@ def train(recipe: Recipe, folder: RunFolder, model: str, console: Console) -> di
         seed=recipe.seed,
         rewrites=str(folder.rewrites),
         metrics=str(metrics),
+        skipped=str(folder.path / "skipped.jsonl"),
         reference=str(folder.reference),
         gap=str(folder.gap / "trained"),
         export=str(folder.model),
@@ -76,6 +77,7 @@ def train(recipe: Recipe, folder: RunFolder, model: str, console: Console) -> di
         raise TrainingError(stopped)
     gap = gap_after(folder.gap / "trained") if settings.gap_rows else None
     return _result(metrics) | {
+        "skipped_steps": len(_lines(folder.path / "skipped.jsonl")),
         "gap": gap,
         "seconds": time.monotonic() - started_s,
         "objective": settings.objective.kind,

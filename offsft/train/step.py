@@ -24,12 +24,14 @@ def run_step(
     ranks: int,
     learning_rate: float,
     needs_batch_loss: bool = False,
+    may_skip: bool = False,
 ) -> Sums:
     """Forward, backward and one update on this rank's micro-batches of a global batch.
 
     `mass` is what the loss is divided by: the global batch's response tokens, each times the weight of its source.
     DeepSpeed averages gradients over ranks; the factor `ranks` undoes that, so that the gradient is that of the sum
-    over the global batch divided by its mass. A non-finite loss is returned, on every rank, before any update.
+    over the global batch divided by its mass. A non-finite loss is returned, on every rank, before any update; where
+    the step `may_skip`, the gradient is cleared too, and training may go on with the next one.
     """
     adder = Adder(engine.device)
     batch_loss = _batch_loss(engine, rows, batches, ranks) if needs_batch_loss else None
@@ -41,16 +43,25 @@ def run_step(
         engine.set_gradient_accumulation_boundary(number == len(batches) - 1)
         engine.backward(out.loss * (ranks / mass))
     sums = adder.total(ranks)
-    if not math.isfinite(sums.loss):
+    if not math.isfinite(sums.loss) and not may_skip:
         return sums
     for group in engine.optimizer.param_groups:
         group["lr"] = learning_rate
     # Without sharding and in float32 DeepSpeed clips by a norm that it does not tell; it is that of the gradients here.
     gradients = [p.grad for p in engine.module.parameters() if p.grad is not None]
     own_norm = float(nn.utils.get_total_norm(gradients)) if gradients else math.nan
+    if may_skip and _updates_by_itself(engine) and not math.isfinite(own_norm):
+        engine.zero_grad()
+        return replace(sums, skipped=True)
     engine.step()
     norm = engine.get_global_grad_norm()
-    return replace(sums, grad_norm=own_norm if norm is None else float(norm))
+    skipped = may_skip and not engine.was_step_applied()
+    return replace(sums, grad_norm=own_norm if norm is None else float(norm), skipped=skipped)
+
+
+def _updates_by_itself(engine: Any) -> bool:
+    """Whether torch's optimizer updates the weights; DeepSpeed's own ones leave a step of a non-finite gradient out."""
+    return not engine.zero_optimization() and not engine.bfloat16_enabled()
 
 
 @torch.no_grad()

@@ -35,6 +35,8 @@ class Sums:
     ratio_counts: tuple[float, ...] = ()
     """Importance ratios counted by bins; empty where the objective has none."""
     has_bounds: bool = False
+    skipped: bool = False
+    """Loss or gradient was not finite, and the update was left out: the weights are as before."""
 
     @property
     def finite(self) -> bool:

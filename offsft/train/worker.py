@@ -42,6 +42,7 @@ class WorkerSpec:
     seed: int
     rewrites: str
     metrics: str
+    skipped: str
     reference: str
     gap: str
     export: str
@@ -87,15 +88,20 @@ def train_loop(config: dict[str, WorkerSpec]) -> str | None:
     first_step = _resume(engine)
     # Not by print, which Ray Train sends to its own log as well, so that the line would be here twice.
     sys.stderr.write(f"rank {rank} of {ranks}: training from step {first_step + 1} to {plan.steps}\n")
-    metrics = Metrics(Path(spec.metrics), first_step) if rank == 0 else None
+    skips = StepLog(Path(spec.skipped), first_step, write=rank == 0)
+    metrics = StepLog(Path(spec.metrics), first_step, write=rank == 0)
     for step in range(first_step, plan.steps):
         started_s = time.monotonic()
+        may_skip = skips.lines < spec.settings.skip_steps
         try:
-            sums, rate = train_step(engine, rows, plan, step, rank, spec.settings)
+            sums, rate = train_step(engine, rows, plan, step, rank, spec.settings, may_skip=may_skip)
         except TrainingError as error:
             return str(error)
-        if metrics:
-            metrics.add(step, plan, sums, rate, mass_of(rows, plan, step), time.monotonic() - started_s)
+        if sums.skipped:
+            skips.add({"step": step + 1, "rows": [rows[i].id for i in plan.rows(step)]})
+        else:
+            seconds = time.monotonic() - started_s
+            metrics.add(metrics_line(step, plan, sums, rate, mass_of(rows, plan, step), seconds))
         if step + 1 < plan.steps and (step + 1) % spec.settings.checkpoint_steps == 0:
             _save(engine, step + 1)
         else:
@@ -141,7 +147,9 @@ def start_engine(model: Any, settings: Train, dtype: str, *, anchor: Any | None 
     return engine
 
 
-def train_step(engine: Any, rows: list[Row], plan: Plan, step: int, rank: int, settings: Train) -> tuple[Sums, float]:
+def train_step(
+    engine: Any, rows: list[Row], plan: Plan, step: int, rank: int, settings: Train, *, may_skip: bool = False
+) -> tuple[Sums, float]:
     """One optimizer step of the plan, and its learning rate.
 
     Raises:
@@ -159,8 +167,9 @@ def train_step(engine: Any, rows: list[Row], plan: Plan, step: int, rank: int, s
         ranks=plan.ranks,
         learning_rate=rate,
         needs_batch_loss=settings.objective.needs_batch_loss,
+        may_skip=may_skip,
     )
-    if not sums.finite:
+    if not sums.finite and not sums.skipped:
         loss_is_finite = math.isfinite(sums.loss)
         raise TrainingError(
             f"the {'gradient' if loss_is_finite else 'loss'} of step {step + 1} is"
@@ -175,27 +184,36 @@ def mass_of(rows: list[Row], plan: Plan, step: int) -> float:
     return sum(rows[i].mass for i in plan.rows(step)) or 1.0
 
 
-class Metrics:
-    """metrics.jsonl: one line a step, also after a restart."""
+class StepLog:
+    """JSON lines, at most one a step, also after a restart. All ranks know how many there are; one of them writes."""
 
-    def __init__(self, path: Path, first_step: int) -> None:
+    def __init__(self, path: Path, first_step: int, *, write: bool) -> None:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
         # A kill can leave half a line at the end; steps after the checkpoint are done again.
         whole = [line for line in lines if line.endswith("}\n")]
-        self._path = path
-        path.write_text("".join(line for line in whole if json.loads(line)["step"] <= first_step), encoding="utf-8")
+        kept = [line for line in whole if json.loads(line)["step"] <= first_step]
+        self.lines = len(kept)
+        self._path = path if write else None
+        if write and len(kept) < len(lines):
+            path.write_text("".join(kept), encoding="utf-8")
 
-    def add(self, step: int, plan: Plan, sums: Sums, rate: float, mass: float, seconds: float) -> None:
-        line = {
-            "step": step + 1,
-            "steps": plan.steps,
-            "epoch": step // plan.steps_per_epoch + 1,
-            "optim/learning_rate": rate,
-            "time/step_s": seconds,
-            **sums.metrics(mass=mass, seconds=seconds),
-        }
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+    def add(self, line: dict[str, Any]) -> None:
+        self.lines += 1
+        if self._path:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+
+
+def metrics_line(step: int, plan: Plan, sums: Sums, rate: float, mass: float, seconds: float) -> dict[str, Any]:
+    """A step's line of metrics.jsonl."""
+    return {
+        "step": step + 1,
+        "steps": plan.steps,
+        "epoch": step // plan.steps_per_epoch + 1,
+        "optim/learning_rate": rate,
+        "time/step_s": seconds,
+        **sums.metrics(mass=mass, seconds=seconds),
+    }
 
 
 def _load(spec: WorkerSpec) -> Any:

@@ -9,7 +9,7 @@ import torch
 from offsft.batching import Plan
 from offsft.fused_head import HeadOutput
 from offsft.train.sums import Adder, Sums
-from offsft.train.worker import Metrics
+from offsft.train.worker import StepLog, metrics_line
 
 PLAN = Plan([5, 6, 7, 8], global_batch=2, micro_batch_tokens=32, ranks=1, seed=0, epochs=2)
 SUMS = Sums(
@@ -29,34 +29,49 @@ def steps(path):
     return [json.loads(line)["step"] for line in path.read_text().splitlines()]
 
 
+def log(path, first_step, *, write=True):
+    return StepLog(path, first_step, write=write)
+
+
 def add(metrics, step, sums=SUMS):
-    metrics.add(step, PLAN, sums, 1e-4, 5.0, 2.0)
+    metrics.add(metrics_line(step, PLAN, sums, 1e-4, 5.0, 2.0))
 
 
 def test_a_step_that_is_done_again_is_counted_once(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    first = Metrics(path, 0)
+    first = log(path, 0)
     for step in range(3):
         add(first, step)
-    second = Metrics(path, 2)
+    second = log(path, 2)
     assert steps(path) == [1, 2]
     for step in (2, 3):
         add(second, step)
     assert steps(path) == [1, 2, 3, 4]
 
 
+def test_all_ranks_know_how_many_lines_there_are_and_one_writes(tmp_path):
+    path = tmp_path / "skipped.jsonl"
+    for step in range(3):
+        add(log(path, step), step)
+    reader = log(path, 2, write=False)
+    assert reader.lines == 2
+    add(reader, 2)
+    assert reader.lines == 3
+    assert steps(path) == [1, 2, 3], "what only reads leaves the file as it is"
+
+
 def test_half_a_line_is_dropped(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    add(Metrics(path, 0), 0)
+    add(log(path, 0), 0)
     with path.open("a") as file:
         file.write('{"step": 2, "loss/obj')
-    add(Metrics(path, 1), 1)
+    add(log(path, 1), 1)
     assert steps(path) == [1, 2]
 
 
 def test_sums_become_means_over_response_tokens_and_rates(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    add(Metrics(path, 0), 2)
+    add(log(path, 0), 2)
     line = json.loads(path.read_text())
     assert (line["step"], line["steps"], line["epoch"]) == (3, 4, 2)
     assert (line["loss/objective"], line["loss/nll"], line["weight/mean"]) == (0.6, 3.0, 0.2)
@@ -74,7 +89,7 @@ def test_bounds_and_ratios_are_shown_where_the_objective_has_them(tmp_path):
     for part in (slice(0, 300), slice(300, 1001)):
         ones = torch.ones(len(ratios[part]))
         adder.add(HeadOutput(ones.sum(), -ones, ones, ratios[part], clipped[part]), row_tokens=9, computed_tokens=10)
-    add(Metrics(path, 0), 0, adder.total(ranks=1))
+    add(log(path, 0), 0, adder.total(ranks=1))
     line = json.loads(path.read_text())
     assert line["weight/clipped_share"] == pytest.approx(0.3, abs=0.001)
     assert line["perf/padding_share"] == pytest.approx(0.1)
@@ -85,7 +100,7 @@ def test_bounds_and_ratios_are_shown_where_the_objective_has_them(tmp_path):
 
 def test_a_step_without_response_tokens_has_no_statistics(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    add(Metrics(path, 0), 0, Sums(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 26.0, 26.0, 0.0))
+    add(log(path, 0), 0, Sums(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 26.0, 26.0, 0.0))
     line = json.loads(path.read_text())
     assert line["loss/objective"] == 0.0
     assert line["weight/ess_share"] is None
