@@ -1,11 +1,13 @@
 """Training for real: DeepSpeed under Ray Train on a tiny model. However the work is divided, the numbers are the same."""
 
 import json
+import math
 import os
 import random
 import re
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -210,6 +212,32 @@ def test_killed_workers_go_on_from_the_checkpoint(plain, tmp_path, tiny_model, c
     for name, tensor in expected.items():
         torch.testing.assert_close(got[name], tensor, rtol=1e-2, atol=2e-3, msg=name)
     assert len(list((folder.checkpoints / "train").glob("checkpoint_*/"))) == 1
+
+
+def loop_with_a_broken_step(config):
+    """The real loop, in which the loss of step 2 is not finite."""
+    from offsft.train import worker
+
+    train_step = worker.train_step
+
+    def broken(engine, rows, plan, step, *rest, **named):
+        rows = [replace(row, weight=math.nan) for row in rows] if step == 1 else rows
+        return train_step(engine, rows, plan, step, *rest, **named)
+
+    worker.train_step = broken
+    return worker.train_loop(config)
+
+
+def test_as_many_steps_as_allowed_are_skipped_and_named(tmp_path, tiny_model, console, monkeypatch):
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    monkeypatch.setattr("offsft.train.run.train_loop", loop_with_a_broken_step)
+    lines, folder, result, _ = run(tmp_path / "run", tiny_model, console, "train.workers=2", "train.skip_steps=1")
+    assert [line["step"] for line in lines] == [1, 3]
+    (skipped,) = (folder.path / "skipped.jsonl").read_text().splitlines()
+    assert json.loads(skipped)["step"] == 2
+    assert len(json.loads(skipped)["rows"]) == 4
+    assert result["skipped_steps"] == 1
+    assert all(tensor.isfinite().all() for tensor in load_file(folder.model / "model.safetensors").values())
 
 
 def starts(run_path):
