@@ -55,7 +55,6 @@ class Chaos:
         from ray.cluster_utils import Cluster
 
         os.environ["PYTHONPATH"] = str(ROOT)  # the nodes' workers import from here
-        os.environ.setdefault("RAY_raylet_start_wait_time_s", "240")  # a busy machine is no reason to stop
         node: Any = {"num_cpus": 2, "object_store_memory": 200 * 2**20}
         self._node = node
         self._cluster = Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})
@@ -104,13 +103,21 @@ class Chaos:
         elif kind == "node":
             node = self._workers.pop(self.draw.randrange(len(self._workers)))
             self._cluster.remove_node(node, allow_graceful=False)
-            self._workers.append(self._cluster.add_node(**self._node))
+            self._workers.append(self._new_node())
         else:
             driver.send_signal(signal.SIGKILL)
             driver.wait()
         self.faults[kind] += 1
         self.faults_left -= 1
         print(f"{self.faults.total()}: {kind}", file=sys.stderr, flush=True)
+
+    def _new_node(self) -> Any:
+        for tries_left in reversed(range(5)):
+            try:
+                return self._cluster.add_node(**self._node)
+            except Exception:  # Ray's own, without a name: on a busy machine a node may not be up within Ray's 30 s
+                if not tries_left:
+                    raise
 
     def _processes(self) -> list[psutil.Process]:
         """All below this process; of other Rays on this machine nothing is touched."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from offsft import stopping
+from offsft.disk_full import disk_full
 from offsft.errors import ConfigError, OffsftError
 from offsft.recipes import describe, load
 
@@ -62,6 +63,9 @@ def run(work: Work, documentation: str) -> NoReturn:
         sys.exit(stopping.exit_status())
     except Exception as error:  # the last line of defence: name it, keep the traceback in the log
         traceback.print_exc()
+        if told := disk_full(error):
+            console.say(f"error: {told}")
+            sys.exit(1)
         where = f"; the whole story is in {console.log}" if console.log else ""
         reason = (str(error).strip().splitlines() or ["no message"])[-1]
         console.say(f"error: {type(error).__name__}: {reason}{where}")

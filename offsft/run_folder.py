@@ -19,6 +19,12 @@ STAGE_SETTINGS = {
 }
 """The settings that a stage's results depend on. All others may change between two commands on one folder."""
 
+LEFT_BY = {
+    "train": "checkpoints/, reference/, gap/trained/, model/, train.json, evaluate.json and evaluation/trained*",
+    "evaluate": "evaluation/ and evaluate.json",
+}
+"""What to delete of a run's folder to do a stage again with other settings, and to keep the stages before it."""
+
 FREE_SETTINGS = frozenset(
     {
         "rewrite.commit_problems",
@@ -90,9 +96,10 @@ class RunFolder:
             for key in sorted(old.keys() | new.keys()):
                 belongs = any(key == section or key.startswith(section + ".") for section in sections)
                 if belongs and key not in FREE_SETTINGS and old.get(key) != new.get(key):
+                    again = f"{LEFT_BY[stage]} of {self.path}" if stage in LEFT_BY else str(self.path)
                     raise RunFolderError(
                         f"{key} is {new.get(key)!r}, but {self.path.name}/ was begun with {old.get(key)!r}; set it back,"
-                        f" give this experiment a folder of its own (run=...), or delete {self.path}"
+                        f" give this experiment a folder of its own (run=...), or, to begin again, delete {again}"
                     )
 
 

@@ -11,8 +11,10 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from offsft.config import Recipe
 from offsft.console import Console, span
+from offsft.disk_full import disk_full
 from offsft.errors import TrainingError
 from offsft.run_folder import RunFolder
+from offsft.train.checkpoint import rescue
 from offsft.train.gap import gap_after
 from offsft.train.rows import load_rows
 from offsft.train.worker import WorkerSpec, train_loop
@@ -25,11 +27,13 @@ def train(recipe: Recipe, folder: RunFolder, model: str, console: Console) -> di
 
     Raises:
         TrainingError: loss or gradient became non-finite, or the workers died more often than `train.max_failures`.
+        OffsftError: the disk is full.
     """
     started_s = time.monotonic()
     settings = recipe.train
     loaded = load_rows(folder.rewrites, settings)
     metrics = folder.path / "metrics.jsonl"
+    rescued = rescue(folder.checkpoints / "train", workers=settings.workers, zero_stage=settings.zero_stage)
     spec = WorkerSpec(
         model=model,
         revision=None if Path(model).exists() else recipe.model.revision,
@@ -44,6 +48,7 @@ def train(recipe: Recipe, folder: RunFolder, model: str, console: Console) -> di
         gap=str(folder.gap / "trained"),
         export=str(folder.model),
         adapter=str(folder.adapter),
+        rescued=str(rescued) if rescued else None,
         logs=str(folder.logs),
     )
     trainer = TorchTrainer(
@@ -68,7 +73,7 @@ def train(recipe: Recipe, folder: RunFolder, model: str, console: Console) -> di
     try:
         stopped = trainer.fit().return_value
     except Exception as error:  # Ray Train wraps whatever a worker raised; ours carries the reason for the user
-        raise _cause(error) from error
+        raise disk_full(error) or _cause(error) from error
     finally:
         stop.set()
         display.join()

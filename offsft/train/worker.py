@@ -18,6 +18,7 @@ from offsft.batching import Plan
 from offsft.config import Train
 from offsft.console import output_to_file
 from offsft.errors import OffsftError, TrainingError
+from offsft.train.checkpoint import load_shards, save_shards
 from offsft.train.export import export, gathered_weights
 from offsft.train.gap import GapSample
 from offsft.train.lora import add_adapters, merged
@@ -47,6 +48,7 @@ class WorkerSpec:
     gap: str
     export: str
     adapter: str
+    rescued: str | None
     logs: str
 
 
@@ -85,7 +87,7 @@ def train_loop(config: dict[str, WorkerSpec]) -> str | None:
     if spec.settings.gap_rows:
         sample = GapSample.draw(Path(spec.rewrites), spec.settings, spec.seed, rank, ranks, Path(spec.gap))
         sample.score(engine, "before")
-    first_step = _resume(engine)
+    first_step = _resume(engine, spec.rescued)
     # Not by print, which Ray Train sends to its own log as well, so that the line would be here twice.
     sys.stderr.write(f"rank {rank} of {ranks}: training from step {first_step + 1} to {plan.steps}\n")
     skips = StepLog(Path(spec.skipped), first_step, write=rank == 0)
@@ -240,34 +242,15 @@ def _export(spec: WorkerSpec, model: Any, weights: dict[str, torch.Tensor]) -> N
     export(model, _load_tokenizer(spec), weights, Path(spec.export))
 
 
-def _resume(engine: Any) -> int:
-    """Load the last checkpoint, where there is one; the number of steps that are done."""
+def _resume(engine: Any, rescued: str | None) -> int:
+    """Load the last checkpoint that Ray Train knows, else the rescued one; the number of steps that are done."""
     import ray.train
 
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is None:
-        return 0
+        return load_shards(engine, rescued) if rescued else 0
     with checkpoint.as_directory() as folder:
         return load_shards(engine, folder)
-
-
-def load_shards(engine: Any, folder: str) -> int:
-    """This rank's part of a checkpoint; the number of steps that were done. Collective.
-
-    Raises:
-        TrainingError: the folder does not hold a whole checkpoint.
-    """
-    path, state = engine.load_checkpoint(folder)
-    if path is None:
-        raise TrainingError(
-            f"the checkpoint {folder} is not whole; remove checkpoints/ of the run's folder and try again"
-        )
-    return int(state["step"])
-
-
-def save_shards(engine: Any, folder: str, step: int) -> None:
-    """Write this rank's part of a checkpoint after `step` steps; the parts of all ranks make one folder. Collective."""
-    engine.save_checkpoint(folder, tag=f"step-{step}", client_state={"step": step})
 
 
 def _save(engine: Any, step: int) -> None:

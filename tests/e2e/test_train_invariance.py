@@ -147,6 +147,7 @@ def run_case(case, rank, ranks, folder, out):
     from transformers import AutoTokenizer
 
     from offsft.train import worker
+    from offsft.train.checkpoint import is_whole, load_shards, save_shards
     from offsft.train.export import export, gathered_weights
     from offsft.train.reference import with_reference
 
@@ -185,9 +186,11 @@ def run_case(case, rank, ranks, folder, out):
         skip_a_step(engine)
     # As under Ray Train: each rank writes into a folder of its own, and these are merged into one.
     part = Path(f"{out}-part{rank}")
-    worker.save_shards(engine, str(part), 2)
+    save_shards(engine, str(part), 2)
     shutil.copytree(part, out / "checkpoint", dirs_exist_ok=True)
     torch.distributed.barrier()
+    assert is_whole(out / "checkpoint", ranks, case.zero_stage), case
+    assert case.zero_stage == 0 or not is_whole(out / "checkpoint", ranks + 1, case.zero_stage), case
     steps.append(step(engine, 2))
     weights = copy_of_weights(engine)
     if weights is not None:
@@ -195,7 +198,7 @@ def run_case(case, rank, ranks, folder, out):
     engine.destroy()
 
     engine, known = start()
-    assert worker.load_shards(engine, str(out / "checkpoint")) == 2
+    assert load_shards(engine, str(out / "checkpoint")) == 2
     resumed_step, resumed_weights = step(engine, 2), copy_of_weights(engine)
     engine.destroy()
     return Seen(steps, resumed_step, weights, resumed_weights) if rank == 0 else None

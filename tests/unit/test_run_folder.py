@@ -27,8 +27,10 @@ def test_settings_of_a_stage_not_begun_may_change(tmp_path):
     folder.problems.mkdir()
     opened(tmp_path / "r", "train.learning_rate=1e-3", "evaluate.limit=7")
     folder.checkpoints.mkdir()
-    with pytest.raises(RunFolderError, match=r"train\.learning_rate"):
-        opened(tmp_path / "r", "train.learning_rate=1e-4")
+    with pytest.raises(
+        RunFolderError, match=r"train\.workers is 2, but .* begun with 1; .* delete checkpoints/, .* of /"
+    ):
+        opened(tmp_path / "r", "train.workers=2", "train.learning_rate=1e-3", "evaluate.limit=7")
 
 
 def test_settings_that_do_not_matter_may_change(tmp_path):
