@@ -11,7 +11,7 @@ from offsft.config.model import Model, Prompt
 from offsft.config.recipe import Recipe
 from offsft.config.rewrite import Engine, Rewrite
 from offsft.config.train import Lora, SourceWeights, Train
-from offsft.config.verify import Verify
+from offsft.config.verify import Judge, Tolerance, Verify
 
 __all__ = [
     "Arm",
@@ -23,12 +23,14 @@ __all__ = [
     "Fields",
     "Gap",
     "GapSide",
+    "Judge",
     "Lora",
     "Model",
     "Prompt",
     "Recipe",
     "Rewrite",
     "SourceWeights",
+    "Tolerance",
     "Train",
     "Verify",
 ]

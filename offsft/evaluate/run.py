@@ -36,7 +36,7 @@ class Answer(EngineActor):
         return pa.Table.from_pylist(await self.each(batch, self._row), schema=EVALUATION_SCHEMA)
 
     async def _row(self, row: dict[str, Any]) -> Done:
-        problem = Problem(row["id"], row["problem"], row["solution"], row["answer"])
+        problem = Problem.from_row(row)
         completions = await self.sampler.sample(self.prompts.plain(problem), n=self._samples, params=self._sampling)
         samples = await asyncio.gather(*(self._judged(completion, problem) for completion in completions))
         correct = sum(sample["outcome"] == Outcome.CORRECT for sample in samples)

@@ -164,6 +164,7 @@ class ParseProblems:
             "problem": parsed.problem,
             "solution": parsed.solution,
             "answer": parsed.answer,
+            "check": parsed.check_text,
             "file": raw["file"],
             "line": raw["line"],
             "raw": None,
