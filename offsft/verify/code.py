@@ -175,12 +175,20 @@ def _sandboxed(
 
 
 def _python() -> str:
-    """The interpreter itself, not that of a virtual environment."""
-    return str(Path(sys.executable).resolve())
+    """The interpreter itself, not that of a virtual environment, as the sandbox names it."""
+    real = Path(sys.executable).resolve()
+    return str(real if _is_system(_base()) else Path("/python") / real.relative_to(_base()))
+
+
+def _base() -> Path:
+    return Path(sys.base_prefix).resolve()
+
+
+def _is_system(base: Path) -> bool:
+    return base == Path("/usr") or Path("/usr") in base.parents
 
 
 def _bubblewrap(file_mb: int) -> list[str]:
-    base = str(Path(sys.base_prefix).resolve())
     command = ["bwrap", "--die-with-parent", "--new-session", "--unshare-ipc", "--unshare-pid", "--unshare-net"]
     command += ["--unshare-uts", "--unshare-cgroup-try", "--hostname", "sandbox", "--cap-drop", "ALL"]
     if os.geteuid() == 0:
@@ -194,8 +202,9 @@ def _bubblewrap(file_mb: int) -> list[str]:
             command += ["--symlink", os.readlink(folder), folder]
         elif os.path.isdir(folder):
             command += ["--ro-bind", folder, folder]
-    if not base.startswith("/usr/") and base != "/usr":
-        command += ["--ro-bind", base, base]
+    if not _is_system(_base()):
+        # Not under its own path: a home on the way may be closed to the user that the solution runs as.
+        command += ["--ro-bind", str(_base()), "/python", "--setenv", "LD_LIBRARY_PATH", "/python/lib"]
     command += ["--ro-bind", str(Path(__file__).parent / "sandbox"), "/code/offsft/verify/sandbox"]
     command += [
         "--proc",

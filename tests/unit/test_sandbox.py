@@ -190,7 +190,7 @@ def test_a_solution_that_names_functions_like_builtins_does_not_judge_itself():
         ("x = []\nwhile True: x.append(bytearray(2**20))", Outcome.WRONG),
         ("def add(a, b): return 'x' * 2**25", Outcome.WRONG),
         ("def add(a, b):\n    for _ in range(10**5): print('x' * 10**4)\n    return 0", Outcome.WRONG),
-        ("def add(a, b):\n    x = []\n    for _ in range(10**6): x = [x]\n    return x", Outcome.WRONG),
+        ("def add(a, b):\n    x = []\n    for _ in range(10**5): x = [x]\n    return x", Outcome.WRONG),
     ],
 )
 def test_time_memory_and_output_are_limited(code, expected):
@@ -212,7 +212,7 @@ def add(a, b):
             made.append(str(error)); break
         if pid == 0:
             os.setsid()
-            os.execv({os.path.realpath("/proc/self/exe")!r}, ["{mark}", "-c", "import time; time.sleep(600)"])
+            os.execv(sys.executable, ["{mark}", "-c", "import time; time.sleep(600)"])
         made.append(pid)
     return len(made)
 """
@@ -256,7 +256,8 @@ assert private() == "1"
 assert filled() == "OSError", filled()
 assert "hunter2" not in seen() and "FORGERIES" not in seen()
 assert processes() <= 4, processes()
-assert places()[0] in ({["bin", "code", "dev", "lib", "lib64", "proc", "root", "tmp", "usr"]}, {["bin", "code", "dev", "lib", "lib64", "proc", "tmp", "usr"]}), places()
+assert set(places()[0]) <= {{"bin", "code", "dev", "lib", "lib64", "proc", "python", "tmp", "usr"}}, places()
+assert places()[1:] == ("FileNotFoundError", "FileNotFoundError")
 uid, status = me()
 assert uid != 0 or "CapEff:\\t0000000000000000" in status
 assert "NoNewPrivs:\\t1" in status

@@ -35,7 +35,10 @@ class Remote:
         return self._link.get(self._number, name)
 
     def __len__(self) -> int:
-        return self._link.call(self._number, "__len__", (), {})
+        try:
+            return self._link.call(self._number, "__len__", (), {})
+        except AttributeError as error:
+            raise TypeError(str(error)) from None  # what list() and tuple() expect of an object without a length
 
     def __iter__(self) -> Any:
         return self._link.call(self._number, "__iter__", (), {})
