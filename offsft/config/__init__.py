@@ -6,6 +6,7 @@ The docstring below a field is its documentation (`--help` prints it): what it d
 from offsft.config.cluster import Cluster
 from offsft.config.compare import Arm, Compare, Gap, GapSide
 from offsft.config.data import Data, Fields
+from offsft.config.domain import Domain
 from offsft.config.evaluate import Evaluate
 from offsft.config.model import Model, Prompt
 from offsft.config.recipe import Recipe
@@ -18,6 +19,7 @@ __all__ = [
     "Cluster",
     "Compare",
     "Data",
+    "Domain",
     "Engine",
     "Evaluate",
     "Fields",

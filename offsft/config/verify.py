@@ -44,7 +44,7 @@ class Code(Strict):
 class Judge(Strict):
     url: str = "http://127.0.0.1:8000/v1"
     """Address of an OpenAI-compatible server."""
-    model: str = ""
+    model: str | None = None
     """Name of the judging model on that server; needed with `verify.kind=judge`."""
     key_variable: str = "OPENAI_API_KEY"
     """Environment variable that holds the key; the key itself is never a setting. Unset there: no key is sent."""

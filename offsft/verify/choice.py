@@ -18,7 +18,7 @@ _BARE = re.compile(
 _STATED = re.compile(
     r"(?:\b(?i:answer|choice|option|choose|pick|select|correct(?:\s+(?:one|answer|choice|option))?)\b"
     r"(?:\s+(?i:is|are|would\s+be|must\s+be|should\s+be|option|choice|letter|answer|the|correct|therefore|thus))*[\s:*_=$]*"
-    r"(?:\\text\{)?[\s(\[*_\"'`]*(?P<after>[A-P])(?![A-Za-z']|\s+[a-z]{2,}))"
+    r"(?:\\text\{)?[\s(\[*_\"'`]*(?P<after>[B-HJ-P](?![A-Za-z'])|[AI](?![A-Za-z']|\s+[a-z]{2,})))"
     r"|(?:^|[\s(*_])\(?(?P<before>[A-P])\)?[\s*_]*(?i:is|would\s+be|must\s+be)\s+(?i:the\s+)?(?i:correct|right|best|answer)\b"
     r"|^[\s*_]*\(?(?P<line>[A-P])\)?[\s.:)*_]*\Z"
 )  # fmt: skip

@@ -4,6 +4,7 @@
 """
 
 import re
+from fractions import Fraction
 from itertools import product
 
 from offsft.boxed import boxed_answer
@@ -136,7 +137,9 @@ def _equal_single(found: str, reference: str, tolerance: Tolerance) -> bool:
         return False
     if left is None or right is None:
         return found == reference or _equal_by_math_verify(found, reference, tolerance)
-    if abs(left.value - right.value) <= _allowed(tolerance, float(abs(right.value))):
+    if abs(left.value - right.value) <= max(
+        Fraction(tolerance.absolute), Fraction(tolerance.relative) * abs(right.value)
+    ):
         return True
     if left.is_fraction is right.is_fraction:
         return left.value == right.value

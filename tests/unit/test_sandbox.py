@@ -340,3 +340,22 @@ def test_a_missing_bubblewrap_is_an_error_that_says_so(monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(ConfigError, match="apt-get install bubblewrap"):
         open_verifier(Verify(kind="code"))
+
+
+@needs_bwrap
+def test_generated_problems_of_code_are_solved_by_their_solutions_only():
+    from offsft.demo.code_problems import KINDS, generate_code
+
+    rows = generate_code(200, split="train", seed=0)
+    assert generate_code(200, split="train", seed=0) == rows
+    held_out = {row["problem"] for row in generate_code(100, split="held_out", seed=0)}
+    assert held_out.isdisjoint({row["problem"] for row in rows})
+    for kind in KINDS:
+        mine = [row for row in rows if f"function {kind.name}_" in row["problem"]]
+        namespaces = [{} for _ in mine]
+        for row, space in zip(mine, namespaces, strict=True):
+            exec(row["solution"].removeprefix("```python\n").removesuffix("\n```"), space)
+            exec(row["tests"], space)
+    code = "\n".join(row["solution"].removeprefix("```python\n").removesuffix("\n```") for row in rows[:20])
+    assert outcome(code, "\n".join(row["tests"] for row in rows[:20]))[0] is Outcome.CORRECT
+    assert outcome(code, rows[-1]["tests"])[0] is Outcome.WRONG
