@@ -38,7 +38,12 @@ class NumericJudge:
         difference, of = min((abs(value - wanted), abs(wanted)) for value in values for wanted in reference)
         allowed = max(Fraction(tolerance.absolute), Fraction(str(tolerance.relative)) * of)
         outcome = Outcome.CORRECT if difference <= allowed else Outcome.WRONG
-        return Verdict(outcome, found[:300], where, f"differs by {float(difference):.6g}, allowed {float(allowed):.6g}")
+        return Verdict(
+            outcome,
+            found[:300],
+            where,
+            f"{'within' if difference <= allowed else 'not within'} the tolerance of {problem.answer[:80]}",
+        )
 
 
 def _numbers(text: str) -> tuple[list[Fraction], tuple[str, ...]]:
