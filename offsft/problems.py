@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from offsft.boxed import boxed_answer
-from offsft.config import Fields
+from offsft.config import Domain, Fields
 from offsft.records import Problem
 
 _CALCULATOR = re.compile(r"<<[^<>\n]*>>")
@@ -59,15 +59,27 @@ class _Unusable(Exception):
         self.reason = reason
 
 
-def parse(row: RawRow, fmt: str, fields: Fields) -> Problem | Rejected:
-    """One raw row by the mapping `fmt` (`own`, `gsm8k`, `math`, `numina`)."""
+def parse(row: RawRow, fmt: str, fields: Fields, domain: Domain = "math") -> Problem | Rejected:
+    """One raw row by the mapping `fmt` (`own`, `gsm8k`, `math`, `numina`), as a problem of the domain."""
     try:
-        problem, solution, answer = _MAPPINGS[fmt](_decoded(row.raw), fields)
+        raw = _decoded(row.raw)
+        problem, solution, answer = _MAPPINGS[fmt](raw, fields)
         problem, solution, answer = _clean(problem), _clean(solution), None if answer is None else _clean(answer)
         if not problem:
             raise _Unusable(Reason.EMPTY_FIELD, "the problem is empty")
         if not solution:
             raise _Unusable(Reason.EMPTY_FIELD, "the solution is empty")
+        check = _check(raw, fields)
+        if domain == "choice":
+            problem, answer = _with_choices(problem, answer or boxed_answer(solution) or "", check)
+        if domain == "code":
+            if not check.get("tests"):
+                raise _Unusable(
+                    Reason.MISSING_FIELD, "no tests; name the field that holds them (data.fields.tests=...)"
+                )
+            return Problem(content_id(problem), problem, solution, answer or "", check)
+        if domain == "free" and answer:
+            return Problem(content_id(problem), problem, solution, answer, check)
         answer = answer or boxed_answer(solution)
         if not answer:
             raise _Unusable(
@@ -76,10 +88,60 @@ def parse(row: RawRow, fmt: str, fields: Fields) -> Problem | Rejected:
             )
         if boxed_answer(solution) is None:
             solution = f"{solution}\nThe answer is \\boxed{{{answer}}}."
-        return Problem(content_id(problem), problem, solution, answer)
+        return Problem(content_id(problem), problem, solution, answer, check)
     except _Unusable as unusable:
         raw = row.raw[:_RAW_CHARACTERS].decode("utf-8", "replace")
         return Rejected(row.file, row.line, unusable.reason, " ".join(_clean(str(unusable)).split()), raw)
+
+
+def _check(row: dict[str, Any], fields: Fields) -> dict[str, Any]:
+    """What the row says for the verifier, cleaned as all texts are."""
+    check: Any = {} if fields.check is None else row.get(fields.check) or {}
+    if isinstance(check, str):
+        try:
+            check = json.loads(check)
+        except (ValueError, RecursionError):
+            check = None
+    if not isinstance(check, dict):
+        raise _Unusable(Reason.WRONG_TYPE, f"the field {fields.check!r} holds no object (data.fields.check)")
+    if fields.choices is not None:
+        check = check | {"choices": _texts(row, fields.choices, "data.fields.choices")}
+    if fields.tests is not None:
+        check = check | {"tests": "\n".join(_texts(row, fields.tests, "data.fields.tests"))}
+    # Neither a lone surrogate nor what JSON lacks may reach a table.
+    return json.loads(_clean(json.dumps(check, ensure_ascii=False, default=str)))
+
+
+def _texts(row: dict[str, Any], name: str, setting: str) -> list[str]:
+    value = row.get(name)
+    if isinstance(value, list) and value and all(isinstance(item, str | int | float) for item in value):
+        return [str(item) for item in value]
+    return [_value(row, name, setting)]
+
+
+def _with_choices(problem: str, answer: str, check: dict[str, Any]) -> tuple[str, str]:
+    """The problem with its choices below, and the answer as a letter."""
+    choices = [str(choice) for choice in check.get("choices", [])]
+    if not choices:
+        return problem, answer
+    letters = "ABCDEFGHIJKLMNOP"[: len(choices)]
+    bare = answer.strip().strip("().")
+    if len(choices) > len(letters):
+        raise _Unusable(
+            Reason.WRONG_TYPE, f"{len(choices)} choices; at most {len(letters)} can be told apart by letters"
+        )
+    if answer in choices:
+        letter = letters[choices.index(answer)]
+    elif bare.isdecimal() and int(bare) < len(choices):
+        letter = letters[int(bare)]
+    elif len(bare) == 1 and bare.upper() in letters:
+        letter = bare.upper()
+    else:
+        raise _Unusable(
+            Reason.NO_ANSWER, f"the answer {answer[:60]!r} is neither a letter, a number nor the text of a choice"
+        )
+    listed = "\n".join(f"{mark}. {choice}" for mark, choice in zip(letters, choices, strict=True))
+    return f"{problem}\n\n{listed}", letter
 
 
 def content_id(problem: str) -> str:

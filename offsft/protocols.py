@@ -29,10 +29,24 @@ class Sampler(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """An outcome, and the final answer as it was found in the response (None where none was)."""
+    """An outcome, and why: the final answer as it was found in the response (None where none was), where, and a reason.
+
+    `where` is a word or two (`box`, `last line`), `why` one line; both may be empty.
+    """
 
     outcome: Outcome
     extracted: str | None = None
+    where: str = ""
+    why: str = ""
+
+
+class Judge(Protocol):
+    """Judges one response to one problem; may be slow, hungry or raise: it runs in processes that can be killed.
+
+    An instance is pickled once to each process.
+    """
+
+    def __call__(self, response: str, problem: Problem) -> Verdict: ...
 
 
 class Verifier(Protocol):

@@ -4,9 +4,12 @@ A problem becomes one rewrite by way of several attempts; each attempt is one co
 Log-probabilities are natural logarithms (nats) of single tokens.
 """
 
+import json
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 
 class Source(StrEnum):
@@ -50,6 +53,19 @@ class Problem:
     problem: str
     solution: str
     answer: str
+    check: dict[str, Any] = field(default_factory=dict, hash=False)
+    """What the verifier needs beside the answer (docs/verifiers.md), as JSON knows it: a tolerance, choices, tests."""
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> "Problem":
+        """The problem of a table's row, which holds `check` as JSON text, null or (from older runs) not at all."""
+        check = row.get("check")
+        return cls(row["id"], row["problem"], row["solution"], row["answer"], json.loads(check) if check else {})
+
+    @property
+    def check_text(self) -> str | None:
+        """`check` as a table holds it: JSON text, None where it is empty."""
+        return json.dumps(self.check, ensure_ascii=False) if self.check else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from offsft.errors import RunFolderError
 from offsft.recipes import dump
 
 STAGE_SETTINGS = {
-    "rewrite": ("seed", "model", "prompt", "data", "rewrite", "verify.kind"),
+    "rewrite": ("seed", "domain", "model", "prompt", "data", "rewrite", "verify"),
     "train": ("train",),
     "evaluate": ("evaluate",),
 }
@@ -28,6 +28,13 @@ LEFT_BY = {
 FREE_SETTINGS = frozenset(
     {
         "rewrite.commit_problems",
+        "verify.timeout_s",
+        "verify.memory_mb",
+        "verify.workers",
+        "verify.judge.cache",
+        "verify.judge.key_variable",
+        "verify.judge.tries",
+        "verify.judge.timeout_s",
         "train.cpus_per_worker",
         "train.gpus_per_worker",
         "train.checkpoint_steps",

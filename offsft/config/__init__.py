@@ -6,29 +6,33 @@ The docstring below a field is its documentation (`--help` prints it): what it d
 from offsft.config.cluster import Cluster
 from offsft.config.compare import Arm, Compare, Gap, GapSide
 from offsft.config.data import Data, Fields
+from offsft.config.domain import Domain
 from offsft.config.evaluate import Evaluate
 from offsft.config.model import Model, Prompt
 from offsft.config.recipe import Recipe
 from offsft.config.rewrite import Engine, Rewrite
 from offsft.config.train import Lora, SourceWeights, Train
-from offsft.config.verify import Verify
+from offsft.config.verify import Judge, Tolerance, Verify
 
 __all__ = [
     "Arm",
     "Cluster",
     "Compare",
     "Data",
+    "Domain",
     "Engine",
     "Evaluate",
     "Fields",
     "Gap",
     "GapSide",
+    "Judge",
     "Lora",
     "Model",
     "Prompt",
     "Recipe",
     "Rewrite",
     "SourceWeights",
+    "Tolerance",
     "Train",
     "Verify",
 ]

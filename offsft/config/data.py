@@ -14,6 +14,12 @@ class Fields(Strict):
     """Field that holds the expert's worked solution."""
     answer: str | None = None
     """Field that holds the reference answer; unset: it is taken from the solution's last `\\boxed{}`."""
+    choices: str | None = None
+    """Field that holds the list of choices, which are put below the problem as A, B, ...; the answer may be a letter, a number from 0 or a choice's text. For `domain: choice`."""
+    tests: str | None = None
+    """Field that holds the Python tests of the code (text, or a list of statements). For `domain: code`."""
+    check: str | None = None
+    """Field that holds what the verifier needs beside the answer, an object (docs/verifiers.md)."""
 
 
 class Data(Strict):

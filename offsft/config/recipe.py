@@ -1,10 +1,13 @@
 """One recipe: every section of settings, and what must hold between them."""
 
+from typing import Any
+
 from pydantic import Field, model_validator
 
 from offsft.config.cluster import Cluster
 from offsft.config.compare import Compare, Gap
 from offsft.config.data import Data
+from offsft.config.domain import Domain, with_domain
 from offsft.config.evaluate import Evaluate
 from offsft.config.model import Model, Prompt
 from offsft.config.rewrite import Engine, Rewrite
@@ -19,6 +22,8 @@ class Recipe(Strict):
     """The run's folder, for example `runs/demo`: everything the run leaves is there."""
     seed: int = Field(default=0, ge=0)
     """Seed of the engines and of the order of training."""
+    domain: Domain = "math"
+    """What the problems are: it sets how rows are read, and `prompt` and `verify.kind` where the recipe does not."""
     model: Model = Model()
     prompt: Prompt = Prompt()
     data: Data = Data()
@@ -30,6 +35,11 @@ class Recipe(Strict):
     compare: Compare = Compare()
     gap: Gap = Gap()
     cluster: Cluster = Cluster()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_the_domain(cls, tree: Any) -> Any:
+        return with_domain(tree) if isinstance(tree, dict) else tree
 
     @model_validator(mode="after")
     def _possible(self) -> "Recipe":

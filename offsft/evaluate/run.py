@@ -17,7 +17,7 @@ from offsft.engine_job import EngineJob, count_rows
 from offsft.protocols import SamplingParams
 from offsft.records import Completion, Outcome, Problem
 from offsft.rewrite.intake import Room, take_in
-from offsft.rewrite.pipeline import problem_source, quarantine_note
+from offsft.rewrite.pipeline import problem_source, quarantine_note, write_generated
 from offsft.rewrite.tables import EVALUATION_SCHEMA
 from offsft.run_folder import RunFolder
 
@@ -36,7 +36,7 @@ class Answer(EngineActor):
         return pa.Table.from_pylist(await self.each(batch, self._row), schema=EVALUATION_SCHEMA)
 
     async def _row(self, row: dict[str, Any]) -> Done:
-        problem = Problem(row["id"], row["problem"], row["solution"], row["answer"])
+        problem = Problem.from_row(row)
         completions = await self.sampler.sample(self.prompts.plain(problem), n=self._samples, params=self._sampling)
         samples = await asyncio.gather(*(self._judged(completion, problem) for completion in completions))
         correct = sum(sample["outcome"] == Outcome.CORRECT for sample in samples)
@@ -102,10 +102,8 @@ def _take_in(recipe: Recipe, folder: RunFolder, problems: Path, model: str, cons
     settings = recipe.evaluate
     generated = folder.path / "generated_held_out.jsonl"
     if settings.path == "generated":
-        from offsft.demo.problems import generate, write_jsonl
-
-        write_jsonl(generated, generate(settings.limit, split="held_out", seed=recipe.data.generated_seed))
-    source = problem_source(settings, "evaluate.path", generated)
+        write_generated(generated, settings.limit, "held_out", recipe)
+    source = problem_source(settings, "evaluate.path", generated, recipe.domain)
     room = Room(model, recipe.model.revision, recipe.prompt, recipe.model.context_tokens, settings.max_tokens)
     quarantine = folder.evaluation / "quarantine"
     reasons = take_in(source, room, problems=problems, quarantine=quarantine, shard_rows=_SHARD_ROWS)

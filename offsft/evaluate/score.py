@@ -98,7 +98,7 @@ def _check_tokens(recipe: Recipe, model: str, rewrites: Path) -> None:
     row = pyarrow.dataset.dataset(rewrites, format="parquet").head(1, columns=columns).to_pylist()[0]
     revision = None if Path(model).exists() else recipe.model.revision
     prompts = load_prompts(model, revision, recipe.prompt)
-    if prompts.plain(Problem(row["id"], row["problem"], row["solution"], row["answer"])) != row["prompt_ids"]:
+    if prompts.plain(Problem.from_row(row)) != row["prompt_ids"]:
         raise ModelError(
             f"{model} reads the prompts of {rewrites} as other tokens than they were written in: it has another"
             " tokenizer, or the recipe another prompt; log-ratios need the same tokens on both sides"

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import ray.data
 from ray.data.datasource.file_based_datasource import FileBasedDatasource
 
-from offsft.config import Fields, Prompt
+from offsft.config import Domain, Fields, Prompt
 from offsft.errors import DataError
 from offsft.problem_files import existing_files
 from offsft.problems import RawRow, Reason, Rejected, parse
@@ -44,6 +44,7 @@ class Source:
     format: str
     fields: Fields
     limit: int | None
+    domain: Domain = "math"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,7 @@ def _accepted_and_rejected(source: Source, room: Room, files: list[str]) -> Iter
     seen: set[bytes] = set()
     dataset = ray.data.read_datasource(ProblemFiles(files), override_num_blocks=len(files)).map_batches(
         ParseProblems,  # type: ignore[arg-type]  # Ray's annotation knows functions only
-        fn_constructor_args=(source.format, source.fields, room),
+        fn_constructor_args=(source.format, source.fields, source.domain, room),
         batch_format="pyarrow",
         batch_size=_BATCH_ROWS,
         compute=ray.data.ActorPoolStrategy(size=1),
@@ -140,9 +141,10 @@ class ProblemFiles(FileBasedDatasource):
 class ParseProblems:
     """Raw rows to problems or to rejections with a reason; both in one table, told apart by `reason`."""
 
-    def __init__(self, fmt: str, fields: Fields, room: Room) -> None:
+    def __init__(self, fmt: str, fields: Fields, domain: Domain, room: Room) -> None:
         self._format = fmt
         self._fields = fields
+        self._domain: Domain = domain
         self._room = room
         self._prompts = load_prompts(room.model, room.revision, room.prompt)
 
@@ -150,7 +152,7 @@ class ParseProblems:
         return pa.Table.from_pylist([self._row(raw) for raw in batch.to_pylist()], schema=_PARSED_SCHEMA)
 
     def _row(self, raw: dict[str, Any]) -> dict[str, Any]:
-        parsed = parse(RawRow(raw["file"], raw["line"], raw["raw"]), self._format, self._fields)
+        parsed = parse(RawRow(raw["file"], raw["line"], raw["raw"]), self._format, self._fields, self._domain)
         if isinstance(parsed, Rejected):
             return {
                 "file": parsed.file,
@@ -164,6 +166,7 @@ class ParseProblems:
             "problem": parsed.problem,
             "solution": parsed.solution,
             "answer": parsed.answer,
+            "check": parsed.check_text,
             "file": raw["file"],
             "line": raw["line"],
             "raw": None,

@@ -8,10 +8,12 @@ from typing import Any
 import pyarrow.dataset
 
 from offsft.cascade import CascadeSettings
-from offsft.config import Data, Evaluate, Recipe
+from offsft.config import Data, Domain, Evaluate, Fields, Recipe
 from offsft.console import Console
+from offsft.demo.problems import Split
 from offsft.engine_actor import SamplerFactory, engine_spec
 from offsft.engine_job import EngineJob, count_rows
+from offsft.errors import ConfigError
 from offsft.gap import gap_of_rewrites
 from offsft.protocols import SamplingParams
 from offsft.quarantine import reasons
@@ -87,23 +89,32 @@ def policy_name(recipe: Recipe) -> str:
     return f"{recipe.model.path}@{recipe.model.revision}" if recipe.model.revision else recipe.model.path
 
 
-def problem_source(settings: Data | Evaluate, setting: str, generated: Path) -> ProblemSource:
+def problem_source(settings: Data | Evaluate, setting: str, generated: Path, domain: Domain) -> ProblemSource:
     """Where the rows are: the recipe's paths, or the file of generated problems."""
     if settings.path == "generated":
-        return ProblemSource(setting, [str(generated)], "own", settings.fields, settings.limit)
-    return ProblemSource(setting, settings.paths, settings.format, settings.fields, settings.limit)
+        fields = Fields(tests="tests") if domain == "code" else settings.fields
+        return ProblemSource(setting, [str(generated)], "own", fields, settings.limit, domain)
+    return ProblemSource(setting, settings.paths, settings.format, settings.fields, settings.limit, domain)
+
+
+def write_generated(path: Path, n: int, split: Split, recipe: Recipe) -> None:
+    """The recipe's domain's generated problems; there are some for mathematics and for code."""
+    from offsft.demo.code_problems import generate_code
+    from offsft.demo.problems import generate, write_jsonl
+
+    if recipe.domain not in ("math", "code"):
+        raise ConfigError(f"domain={recipe.domain} has no generated problems; set data.path and evaluate.path to files")
+    make = generate_code if recipe.domain == "code" else generate
+    write_jsonl(path, make(n, split=split, seed=recipe.data.generated_seed))
 
 
 def _take_in(recipe: Recipe, folder: RunFolder, model: str, console: Console) -> None:
     console.progress("intake: reading the problems")
     generated = folder.path / "generated.jsonl"
     if recipe.data.path == "generated":
-        from offsft.demo.problems import generate, write_jsonl
-
-        rows = generate(recipe.data.generated_problems, split="train", seed=recipe.data.generated_seed)
-        write_jsonl(generated, rows)
+        write_generated(generated, recipe.data.generated_problems, "train", recipe)
     refused = take_in(
-        problem_source(recipe.data, "data.path", generated),
+        problem_source(recipe.data, "data.path", generated, recipe.domain),
         Room(model, recipe.model.revision, recipe.prompt, recipe.model.context_tokens, recipe.rewrite.max_tokens),
         problems=folder.problems,
         quarantine=folder.quarantine,

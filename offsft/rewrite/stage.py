@@ -21,7 +21,7 @@ class Rewrite(EngineActor):
         return pa.Table.from_pylist(await self.each(batch, self._row), schema=REWRITE_SCHEMA)
 
     async def _row(self, row: dict[str, Any]) -> Done:
-        problem = Problem(row["id"], row["problem"], row["solution"], row["answer"])
+        problem = Problem.from_row(row)
         done = await rewrite(
             problem, prompts=self.prompts, sampler=self.sampler, verifier=self.verifier, settings=self._settings
         )

@@ -13,6 +13,7 @@ PROBLEM_SCHEMA = pa.schema(
         ("problem", pa.string()),
         ("solution", pa.string()),
         ("answer", pa.string()),
+        ("check", pa.string()),
         ("file", pa.string()),
         ("line", pa.int64()),
     ]

@@ -4,17 +4,22 @@
 """
 
 import re
+from fractions import Fraction
 from itertools import product
 
 from offsft.boxed import boxed_answer
+from offsft.config import Tolerance, Verify
 from offsft.protocols import Verdict
-from offsft.records import Outcome
+from offsft.records import Outcome, Problem
 from offsft.verify.quantity import compatible, read
+from offsft.verify.structure import parts, without_name
 
 _TAIL_CHARACTERS = 20_000
 """The final answer stands at the end of a response; more than this is not searched."""
 _ANSWER_CHARACTERS = 300
 """A longer answer is compared as text only: it is no answer that anybody would write."""
+_STRUCTURE_CHARACTERS = 2_000
+"""The same for one that has parts, each of which is as long as an answer may be."""
 _DECIMAL_PLACES = 6
 
 _STATED = re.compile(
@@ -37,48 +42,120 @@ def final_answer(response: str) -> str | None:
 
     Boxes that are joined by a comma, "and" or "or" are one answer. A number that merely stands last is not an answer.
     """
+    return located_answer(response)[0]
+
+
+def located_answer(response: str) -> tuple[str | None, str]:
+    """As `final_answer`, with where it stood: `box`, `statement`, or nothing."""
     tail = response[-_TAIL_CHARACTERS:]
     boxed = boxed_answer(tail)
     if boxed is not None:
-        return boxed or None
+        return boxed or None, "box"
     statements = list(_STATED.finditer(tail))
     if not statements:
-        return None
+        return None, ""
     stated = statements[-1]
     text = stated[stated.lastgroup or 0].strip("*$` \t")[: 2 * _ANSWER_CHARACTERS]
     if stated.lastgroup in ("said", "below"):
         text = _SENTENCE_END.split(text, maxsplit=1)[0]
-    return text.strip("*$` \t").rstrip(".,;:*").strip() or None
+    return text.strip("*$` \t").rstrip(".,;:*").strip() or None, "statement"
 
 
-def judge(response: str, answer: str) -> Verdict:
-    """Whether the final answer of a response equals the reference answer."""
-    found = final_answer(response)
+EXACT = Tolerance()
+
+
+class MathJudge:
+    """`verify.kind=math`; a problem's `check` may hold `absolute`, `relative`, `unit`, and `answers`, any of which is right."""
+
+    def __init__(self, settings: Verify) -> None:
+        self._tolerance = settings.tolerance
+
+    def __call__(self, response: str, problem: Problem) -> Verdict:
+        answers = [problem.answer, *problem.check.get("answers", [])]
+        return judge(
+            response, *answers, tolerance=tolerance_of(problem, self._tolerance), unit=problem.check.get("unit")
+        )
+
+
+def tolerance_of(problem: Problem, default: Tolerance) -> Tolerance:
+    """The tolerance of a problem's `check`, where it says one."""
+    own = {name: float(problem.check[name]) for name in ("absolute", "relative") if name in problem.check}
+    return default.model_copy(update=own)
+
+
+def judge(response: str, *answers: str, tolerance: Tolerance = EXACT, unit: str | None = None) -> Verdict:
+    """Whether the final answer of a response equals one of the reference answers, which are in `unit`."""
+    found, where = located_answer(response)
     if found is None:
-        return Verdict(Outcome.NO_ANSWER)
-    correct = equal(found, answer)
-    return Verdict(Outcome.CORRECT if correct else Outcome.WRONG, found[:_ANSWER_CHARACTERS])
+        return Verdict(Outcome.NO_ANSWER, why="neither a \\boxed{} nor a statement of the answer")
+    if unit:
+        answers = tuple(f"{answer}\\text{{ {_unit_words(unit)}}}" for answer in answers)
+    correct = any(equal(found, answer, tolerance) for answer in answers)
+    outcome, why = (Outcome.CORRECT, "equal") if correct else (Outcome.WRONG, f"not equal to {answers[0]}"[:200])
+    return Verdict(outcome, found[:_ANSWER_CHARACTERS], where, why)
 
 
-def equal(found: str, reference: str) -> bool:
-    """Equality as text, as numbers (exactly; thousands separators aside), or as mathematics; units must not differ."""
+def equal(found: str, reference: str, tolerance: Tolerance = EXACT) -> bool:
+    """Equality as text, as numbers (exactly; thousands separators aside), part by part, or as mathematics.
+
+    Units must not differ. With a tolerance, numbers may differ by it, alone and as parts of a structure.
+    """
     found, reference = found.strip(), reference.strip()
     if found == reference:
         return True
-    if len(found) > _ANSWER_CHARACTERS or len(reference) > _ANSWER_CHARACTERS:
+    if max(len(found), len(reference)) > _STRUCTURE_CHARACTERS:
+        return False
+    left, right = parts(found), parts(reference)
+    if left is None or right is None:
+        found, reference = without_name(found, reference)
+        left, right = parts(found), parts(reference)
+    if left is not None and right is not None:
+        if left.opening != right.opening or left.closing != right.closing or len(left.items) != len(right.items):
+            return False
+        if left.ordered or right.ordered:
+            return all(equal(a, b, tolerance) for a, b in zip(left.items, right.items, strict=True))
+        return _paired(left.items, right.items, tolerance)
+    return _equal_single(found, reference, tolerance)
+
+
+def _paired(left: list[str], right: list[str], tolerance: Tolerance) -> bool:
+    """Whether each item has a partner of its own on the other side; the first that fits is taken."""
+    free = list(right)
+    for item in left:
+        partner = next((other for other in free if equal(item, other, tolerance)), None)
+        if partner is None:
+            return False
+        free.remove(partner)
+    return True
+
+
+def _equal_single(found: str, reference: str, tolerance: Tolerance) -> bool:
+    if max(len(found), len(reference)) > _ANSWER_CHARACTERS:
         return False
     (found, found_unit, left), (reference, reference_unit, right) = read(found), read(reference)
     if not compatible(found_unit, reference_unit):
         return False
     if left is None or right is None:
-        return found == reference or _equal_by_math_verify(found, reference)
+        return found == reference or _equal_by_math_verify(found, reference, tolerance)
+    if abs(left.value - right.value) <= max(
+        Fraction(tolerance.absolute), Fraction(tolerance.relative) * abs(right.value)
+    ):
+        return True
     if left.is_fraction is right.is_fraction:
         return left.value == right.value
     # A decimal stands for a fraction when it is right to six places, which is also math-verify's precision.
     return round(left.value, _DECIMAL_PLACES) == round(right.value, _DECIMAL_PLACES)
 
 
-def _equal_by_math_verify(found: str, reference: str) -> bool:
+def _allowed(tolerance: Tolerance, reference: float) -> float:
+    return max(tolerance.absolute, tolerance.relative * reference)
+
+
+def _unit_words(unit: str) -> str:
+    return re.sub(r"\\(?:text|mathrm)\{([^{}]*)\}", r"\1", unit.strip("$ "))
+
+
+def _equal_by_math_verify(found: str, reference: str, tolerance: Tolerance) -> bool:
     from latex2sympy2_extended import NormalizationConfig
     from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
 
@@ -93,8 +170,20 @@ def _equal_by_math_verify(found: str, reference: str) -> bool:
         try:
             if verify(one, other, float_rounding=_DECIMAL_PLACES, timeout_seconds=0, raise_on_error=True):
                 return True
+            if tolerance != EXACT and _close(one, other, tolerance):
+                return True
         except MemoryError:
             raise
         except Exception:  # sympy raises of all kinds: what it cannot compare is not equal
             continue
     return False
+
+
+def _close(gold: object, target: object, tolerance: Tolerance) -> bool:
+    """Whether two of math-verify's expressions are numbers that differ by no more than the tolerance."""
+    from sympy import Expr
+
+    if not isinstance(gold, Expr) or not isinstance(target, Expr) or gold.free_symbols or target.free_symbols:
+        return False
+    reference = complex(gold.evalf())
+    return abs(complex(target.evalf()) - reference) <= _allowed(tolerance, abs(reference))

@@ -8,15 +8,12 @@ import os
 import resource
 import threading
 import time
-from collections.abc import Callable
 
 from pebble import ProcessExpired, ProcessPool
 
 from offsft.errors import OffsftError
-from offsft.protocols import Verdict
+from offsft.protocols import Judge, Verdict
 from offsft.records import Outcome, Problem
-
-Judge = Callable[[str, str], Verdict]
 
 _DEATHS = 2
 """A response counts as an error when so many processes died with it."""
@@ -33,15 +30,15 @@ _CPU_MARGIN_S = 2
 class VerifierPool:
     """A Verifier over a pool of processes. One response that hangs or explodes costs its own process only.
 
-    `judge` is a module-level function of response and reference answer; `warm_up` a call of it that a new process
-    makes first, so that imports do not count as verification. `timeouts` and `errors` count such verdicts.
+    `judge` is picklable; `warm_up` a response and a problem that a new process judges
+    first, so that imports do not count as verification. `timeouts` and `errors` count such verdicts.
 
     Raises:
         OffsftError: from a call, if the processes do not even start.
     """
 
     def __init__(
-        self, judge: Judge, *, workers: int, timeout_s: float, memory_mb: int, warm_up: tuple[str, str]
+        self, judge: Judge, *, workers: int, timeout_s: float, memory_mb: int, warm_up: tuple[str, Problem]
     ) -> None:
         self._judge = judge
         self._workers = workers
@@ -64,7 +61,7 @@ class VerifierPool:
 
     async def __call__(self, response: str, problem: Problem) -> Verdict:
         async with self._free:
-            verdict = await self._tried(response, problem.answer)
+            verdict = await self._tried(response, problem)
         self.timeouts += verdict.outcome is Outcome.TIMEOUT
         self.errors += verdict.outcome is Outcome.ERROR
         return verdict
@@ -75,13 +72,13 @@ class VerifierPool:
         self._pool.stop()
         self._pool.join()
 
-    async def _tried(self, response: str, answer: str) -> Verdict:
+    async def _tried(self, response: str, problem: Problem) -> Verdict:
         """A judgement, from another process where the first may have died of another response."""
         deaths = broken_pools = 0
         while deaths < _DEATHS and broken_pools < _BROKEN_POOLS:
             pool = self._pool
             try:
-                verdict = await self._judged(pool, response, answer)
+                verdict = await self._judged(pool, response, problem)
             except ProcessExpired:
                 deaths += 1
             except RuntimeError:
@@ -95,16 +92,16 @@ class VerifierPool:
                 f"the verifying processes end as soon as they start, {broken_pools} times in a row; their errors are"
                 f" in the log. Is there memory for verify.workers={self._workers} more processes?"
             )
-        return Verdict(Outcome.ERROR)
+        return Verdict(Outcome.ERROR, why="the verifying process died of it, twice")
 
-    async def _judged(self, pool: ProcessPool, response: str, answer: str) -> Verdict:
+    async def _judged(self, pool: ProcessPool, response: str, problem: Problem) -> Verdict:
         """One judgement.
 
         Raises:
             ProcessExpired: a process died. Pebble may name the response that it had just finished with.
             RuntimeError: the pool is closed or broken, as Pebble's is when a process dies that had nothing to do.
         """
-        work = (self._judge, response, answer, self._timeout_s)
+        work = (self._judge, response, problem, self._timeout_s)
         future = asyncio.wrap_future(pool.schedule(_judge_within_limits, args=work, timeout=self._timeout_s))
         give_up = time.monotonic() + _START_S + self._timeout_s
         try:
@@ -115,7 +112,7 @@ class VerifierPool:
                     raise RuntimeError("the pool is broken")
             return future.result()
         except TimeoutError:
-            return Verdict(Outcome.TIMEOUT)
+            return Verdict(Outcome.TIMEOUT, why=f"not judged within verify.timeout_s={self._timeout_s:g}")
         finally:
             future.cancel()
 
@@ -144,7 +141,7 @@ class VerifierPool:
         return pool
 
 
-def _prepare(judge: Judge, warm_up: tuple[str, str], memory_mb: int) -> None:
+def _prepare(judge: Judge, warm_up: tuple[str, Problem], memory_mb: int) -> None:
     # math-verify warns at each call that its own time limit is off.
     logging.getLogger("math_verify").setLevel(logging.ERROR)
     judge(*warm_up)
@@ -155,15 +152,15 @@ def _prepare(judge: Judge, warm_up: tuple[str, str], memory_mb: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
-def _judge_within_limits(judge: Judge, response: str, answer: str, timeout_s: float) -> Verdict:
+def _judge_within_limits(judge: Judge, response: str, problem: Problem, timeout_s: float) -> Verdict:
     """Runs in a verifying process."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     # The pool kills at the time limit. This is for the process whose parent has died and that would compute for ever.
     cpu_s = math.ceil(usage.ru_utime + usage.ru_stime + timeout_s) + _CPU_MARGIN_S
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, resource.RLIM_INFINITY))
     try:
-        return judge(response, answer)
+        return judge(response, problem)
     except MemoryError:
         os._exit(1)  # what is left of the memory may be too little for the next response
-    except Exception:  # math-verify and sympy raise of all kinds on hostile text: counted, and never correct
-        return Verdict(Outcome.ERROR)
+    except Exception as error:  # math-verify and sympy raise of all kinds on hostile text: counted, and never correct
+        return Verdict(Outcome.ERROR, why=f"{type(error).__name__}: {error}"[:200])

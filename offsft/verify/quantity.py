@@ -31,6 +31,10 @@ _NUMBER = re.compile(
     r"(?P<number>(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d*)?|\.\d+)(?:/(?P<below>\d+))?\s*(?P<suffix>[$€£]?)",
     re.ASCII,
 )
+_SCIENTIFIC = re.compile(
+    r"(?P<number>[-+]?\s*(?:\d+\.?\d*|\.\d+))\s*(?:[eE]|(?:\\times|\\cdot|×|\*|x)\s*10\s*(?:\^|\*\*)\s*)\{?\s*(?P<power>[-+]?\s*\d{1,3})\s*\}?",
+    re.ASCII,
+)
 _FRACTION = re.compile(r"\\[dt]?frac\s*(?:\{(\d+)\}\s*\{(\d+)\}|(\d)(\d))", re.ASCII)
 
 Unit = tuple[str, ...]
@@ -50,6 +54,12 @@ def read(text: str) -> tuple[str, Unit, Number | None]:
     A currency sign counts as a unit. `2x`, `2 pi`, `50%` and `7 or 8` have no unit and are no plain numbers.
     """
     bare, unit = _without_unit(_plain(text))
+    power = _SCIENTIFIC.fullmatch(bare)
+    if power is not None:
+        value = Fraction(power["number"].replace(" ", "").rstrip(".")) * Fraction(10) ** int(
+            power["power"].replace(" ", "")
+        )
+        return bare, unit, Number(value, False)
     match = _NUMBER.fullmatch(_FRACTION.sub(_fraction_with_slash, bare).replace(" /", "/").replace("/ ", "/").strip())
     if match is None or (match["sign"] and match["inner_sign"]) or (match["currency"] and match["suffix"]):
         return bare, unit, None

@@ -20,6 +20,7 @@ ALLOWED_HEAVY = {
     **{name: {"torch"} for name in FLOOR_1T},
     "prompts": {"transformers"},  # a tokenizer, loaded inside a function
     "demo.model": {"torch", "transformers"},  # to unpack the embedded model, inside a function
+    "demo.code_problems": set(),
     "demo.problems": set(),
     "demo.templates": set(),
     "sampling": {"vllm"},

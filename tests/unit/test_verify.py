@@ -150,9 +150,9 @@ def test_the_stated_answer_is_found_and_a_last_number_is_not_one(response, answe
 
 
 def test_outcomes_say_what_was_found():
-    assert judge("\\boxed{7}", "7") == Verdict(Outcome.CORRECT, "7")
-    assert judge("\\boxed{8}", "7") == Verdict(Outcome.WRONG, "8")
-    assert judge("it is 7", "7") == Verdict(Outcome.NO_ANSWER)
+    assert judge("\\boxed{7}", "7") == Verdict(Outcome.CORRECT, "7", "box", "equal")
+    assert judge("\\boxed{8}", "7") == Verdict(Outcome.WRONG, "8", "box", "not equal to 7")
+    assert judge("it is 7", "7").outcome is Outcome.NO_ANSWER
 
 
 @given(st.fractions(max_denominator=1000), st.sampled_from(["{}", "${}", "{} apples", "{}\\text{{ km}}", "{}."]))
@@ -243,7 +243,7 @@ def test_others_are_answered_while_one_hangs():
 
 
 def _pool(judge=misbehave, *, workers=1, timeout_s=2.0):
-    return VerifierPool(judge, workers=workers, timeout_s=timeout_s, memory_mb=256, warm_up=("warm", ""))
+    return VerifierPool(judge, workers=workers, timeout_s=timeout_s, memory_mb=256, warm_up=("warm", problem()))
 
 
 def test_memory_death_and_hanging_cost_one_response_each():

@@ -4,10 +4,10 @@ import os
 import time
 
 from offsft.protocols import Verdict
-from offsft.records import Outcome
+from offsft.records import Outcome, Problem
 
 
-def misbehave(response: str, answer: str) -> Verdict:
+def misbehave(response: str, problem: Problem) -> Verdict:
     """Correct, except for the responses that are named here."""
     if response == "warm":
         return Verdict(Outcome.WRONG)
@@ -24,6 +24,6 @@ def misbehave(response: str, answer: str) -> Verdict:
     return Verdict(Outcome.CORRECT)
 
 
-def die(response: str, answer: str) -> Verdict:
+def die(response: str, problem: Problem) -> Verdict:
     """Ends its process at once."""
     os._exit(3)

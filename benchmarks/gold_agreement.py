@@ -1,0 +1,76 @@
+"""Whether the mathematical verifier holds the gold answers of the benchmarks for equal to themselves, as given and rewritten.
+
+`python -m benchmarks.gold_agreement FOLDER` (math500.jsonl, minerva_math.jsonl, olympiadbench.jsonl, aime24.jsonl,
+amc23.jsonl, gsm8k_test.jsonl, those that are there). Ends with 1 if one is not.
+"""
+
+import argparse
+import asyncio
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from offsft.boxed import boxed_answer
+
+ANSWERS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "math500": lambda row: row["answer"],
+    "minerva_math": lambda row: boxed_answer(row["solution"]) or "",
+    "olympiadbench": lambda row: ", ".join(row["final_answer"]),
+    "aime24": lambda row: str(row["answer"]),
+    "amc23": lambda row: str(row["answer"]),
+    "gsm8k_test": lambda row: row["answer"].rpartition("####")[2].strip(),
+}
+NOTATIONS: dict[str, Callable[[str], str]] = {
+    "as given": lambda answer: answer,
+    "in dollars": lambda answer: f"${answer.replace('$', '')}$",
+    "dfrac": lambda answer: answer.replace("\\frac", "\\dfrac"),
+    "spaces": lambda answer: re.sub(r"(?<=[,=+])(?! )", " ", answer),
+    "display": lambda answer: f"\\displaystyle {answer.replace('$', '')}",
+}
+
+
+async def disagreements(folder: Path) -> tuple[int, list[dict[str, str]]]:
+    """Number of comparisons, and those that were not found equal."""
+    from offsft.config import Verify
+    from offsft.records import Outcome, Problem
+    from offsft.verify import open_verifier
+
+    cases = []
+    for suite, answer_of in ANSWERS.items():
+        path = folder / f"{suite}.jsonl"
+        if path.exists():
+            for line, row in enumerate(map(json.loads, path.read_text(encoding="utf-8").splitlines()), start=1):
+                answer = answer_of(row)
+                for notation, written in NOTATIONS.items():
+                    if notation == "as given" or written(answer) != answer:
+                        cases.append((suite, line, notation, answer, written(answer)))
+    async with open_verifier(Verify(timeout_s=20)) as verifier:
+        verdicts = await asyncio.gather(
+            *(verifier(f"\\boxed{{{case[4]}}}", Problem("", "", "", case[3])) for case in cases)
+        )
+    return len(cases), [
+        dict(zip(("suite", "line", "notation", "answer", "written"), map(str, case), strict=True))
+        | {"outcome": str(verdict.outcome), "why": verdict.why}
+        for case, verdict in zip(cases, verdicts, strict=True)
+        if verdict.outcome is not Outcome.CORRECT
+    ]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="folder of the benchmarks' JSONL files")
+    arguments = parser.parse_args()
+    cases, wrong = asyncio.run(disagreements(arguments.folder))
+    if not cases:
+        parser.error(f"{arguments.folder} holds none of {', '.join(f'{name}.jsonl' for name in ANSWERS)}")
+    print(f"{cases - len(wrong)} of {cases} comparisons are equal")
+    for each in wrong:
+        print(json.dumps(each, ensure_ascii=False))
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
