@@ -4,7 +4,6 @@ Ray Data reads and parses; the driver drops duplicates, stops at the limit and w
 size that the rewriting commits. The folder appears whole or not at all.
 """
 
-import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from ray.data.datasource.file_based_datasource import FileBasedDatasource
 
 from offsft.config import Fields, Prompt
 from offsft.errors import DataError
-from offsft.problem_files import existing_files
+from offsft.problem_files import existing_files, numbered_rows
 from offsft.problems import RawRow, Reason, Rejected, parse
 from offsft.prompts import load_prompts
 from offsft.quarantine import QUARANTINE_SCHEMA, write_rejected
@@ -28,7 +27,6 @@ from offsft.rewrite.tables import PROBLEM_SCHEMA
 if TYPE_CHECKING:
     from ray.data.block import Block
 
-_READ_BYTES = 1 << 20
 _BATCH_ROWS = 256
 _PARSED_SCHEMA = pa.schema(
     [*PROBLEM_SCHEMA, *(field for field in QUARANTINE_SCHEMA if field.name not in PROBLEM_SCHEMA.names)]
@@ -126,9 +124,8 @@ class ProblemFiles(FileBasedDatasource):
         return filesystem.open_input_file(path)
 
     def _read_stream(self, f: pa.NativeFile, path: str) -> Iterator["Block"]:
-        rows = _parquet_rows(f) if path.endswith((".parquet", ".pq")) else _lines(f)
         block: list[dict[str, Any]] = []
-        for number, raw in rows:
+        for number, raw in numbered_rows(f, path):
             block.append({"file": path, "line": number, "raw": raw})
             if len(block) == _BATCH_ROWS:
                 yield _raw_block(block)
@@ -181,27 +178,6 @@ class ParseProblems:
             )
             row["raw"] = raw["raw"].decode("utf-8", "replace")
         return row
-
-
-def _lines(f: pa.NativeFile) -> Iterator[tuple[int, bytes]]:
-    """Numbered lines (from 1) of a file of any size, without the blank ones."""
-    rest, number = b"", 0
-    while chunk := f.read(_READ_BYTES):
-        *whole, rest = (rest + chunk).split(b"\n")
-        for line in whole:
-            number += 1
-            if line.strip():
-                yield number, line
-    if rest.strip():
-        yield number + 1, rest
-
-
-def _parquet_rows(f: pa.NativeFile) -> Iterator[tuple[int, bytes]]:
-    number = 0
-    for batch in pq.ParquetFile(f).iter_batches(batch_size=_BATCH_ROWS):
-        for row in batch.to_pylist():
-            number += 1
-            yield number, json.dumps(row, default=str, ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
 def _raw_block(rows: list[dict[str, Any]]) -> pa.Table:
