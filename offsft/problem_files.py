@@ -65,3 +65,10 @@ def _parquet_rows(f: pa.NativeFile) -> Iterator[tuple[int, bytes]]:
         for row in batch.to_pylist():
             number += 1
             yield number, json.dumps(row, default=str, ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
+def read_rows(path: str) -> Iterator[tuple[int, bytes]]:
+    """The numbered rows of one of `existing_files`."""
+    filesystem, inner = pyarrow.fs.FileSystem.from_uri(path)
+    with filesystem.open_input_file(inner) as file:
+        yield from numbered_rows(file, path)

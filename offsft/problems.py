@@ -10,10 +10,12 @@ from enum import StrEnum
 from typing import Any
 
 from offsft.boxed import boxed_answer
-from offsft.config import Fields
+from offsft.config import Fields, Suite
 from offsft.records import Problem
 
 _CALCULATOR = re.compile(r"<<[^<>\n]*>>")
+_E_NOTATION = re.compile(r"^([-+]?\d+(?:\.\d*)?)[eE]\+?(-?\d+)$")
+"""As Minerva's answers have it; as mathematics, `4.5e33` would be a product with Euler's number."""
 _RAW_CHARACTERS = 2000
 
 
@@ -31,6 +33,7 @@ class Reason(StrEnum):
     TOO_LONG = "too_long"
     UNREADABLE_FILE = "unreadable_file"
     POISON = "poison"
+    CONTAMINATED = "contaminated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +81,41 @@ def parse(row: RawRow, fmt: str, fields: Fields) -> Problem | Rejected:
             solution = f"{solution}\nThe answer is \\boxed{{{answer}}}."
         return Problem(content_id(problem), problem, solution, answer)
     except _Unusable as unusable:
-        raw = row.raw[:_RAW_CHARACTERS].decode("utf-8", "replace")
-        return Rejected(row.file, row.line, unusable.reason, " ".join(_clean(str(unusable)).split()), raw)
+        return _rejected(row, unusable)
+
+
+def parse_suite(row: RawRow, suite: Suite) -> Problem | Rejected:
+    """One raw row of a benchmark; the problem's id is the suite's name and the row's line, and it has no solution."""
+    try:
+        tree = _decoded(row.raw)
+        problem, answer = _clean(_value(tree, suite.problem)), _clean(_suite_answer(tree, suite))
+        if not problem or not answer:
+            raise _Unusable(Reason.EMPTY_FIELD, f"the {'answer' if problem else 'problem'} is empty")
+        return Problem(f"{suite.name}-{row.line}", problem, "", _E_NOTATION.sub(r"\1 \\times 10^{\2}", answer))
+    except _Unusable as unusable:
+        return _rejected(row, unusable)
+
+
+def _suite_answer(row: dict[str, Any], suite: Suite) -> str:
+    if suite.answer_form == "boxed":
+        answer = boxed_answer(_value(row, suite.answer))
+        if not answer:
+            raise _Unusable(Reason.NO_ANSWER, f"the field {suite.answer!r} holds no \\boxed{{}}")
+        return answer
+    if suite.answer_form == "hashes":
+        _, mark, answer = _value(row, suite.answer).rpartition("####")
+        if not mark:
+            raise _Unusable(Reason.NO_ANSWER, f"the field {suite.answer!r} holds no ####")
+        return answer
+    value = row.get(suite.answer)
+    if isinstance(value, list) and value:
+        return ", ".join(_value({suite.answer: each}, suite.answer, numbers=True) for each in value)
+    return _value(row, suite.answer, numbers=True)
+
+
+def _rejected(row: RawRow, unusable: _Unusable) -> Rejected:
+    raw = row.raw[:_RAW_CHARACTERS].decode("utf-8", "replace")
+    return Rejected(row.file, row.line, unusable.reason, " ".join(_clean(str(unusable)).split()), raw)
 
 
 def content_id(problem: str) -> str:

@@ -17,6 +17,7 @@ import ray.data
 from ray.data.datasource.file_based_datasource import FileBasedDatasource
 
 from offsft.config import Fields, Prompt
+from offsft.contamination import Overlap
 from offsft.errors import DataError
 from offsft.problem_files import existing_files, numbered_rows
 from offsft.problems import RawRow, Reason, Rejected, parse
@@ -35,13 +36,17 @@ _PARSED_SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where problems are and how their rows are read; see `offsft.config.Data`. `setting` names `paths` in errors."""
+    """Where problems are and how their rows are read; see `offsft.config.Data`. `setting` names `paths` in errors.
+
+    Problems that hold one of `excluded` are rejected.
+    """
 
     setting: str
     paths: list[str]
     format: str
     fields: Fields
     limit: int | None
+    excluded: Overlap | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +109,13 @@ def _accepted_and_rejected(source: Source, room: Room, files: list[str]) -> Iter
     dataset.set_name("intake")
     dataset.context.execution_options.preserve_order = True
     for batch in dataset.iter_batches(batch_format="pyarrow", batch_size=_BATCH_ROWS):
-        for row in pa.table(batch).to_pylist():
+        rows = pa.table(batch).to_pylist()
+        texts = [row["problem"] or "" for row in rows]
+        matches = source.excluded.match(texts) if source.excluded else [None] * len(rows)
+        for row, match in zip(rows, matches, strict=True):
+            if row["reason"] is None and match is not None:
+                detail = f"it holds {match.share:.0%} of the word sequences of {match.problem} (data.exclude_suites)"
+                row |= {"reason": str(Reason.CONTAMINATED), "detail": detail, "raw": row["problem"]}
             if row["reason"] is None:
                 key = bytes.fromhex(row["id"])
                 if key in seen:

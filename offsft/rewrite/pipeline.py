@@ -8,10 +8,12 @@ from typing import Any
 import pyarrow.dataset
 
 from offsft.cascade import CascadeSettings
-from offsft.config import Data, Evaluate, Recipe
+from offsft.config import ProblemRows, Recipe
 from offsft.console import Console
+from offsft.contamination import Overlap
 from offsft.engine_actor import SamplerFactory, engine_spec
 from offsft.engine_job import EngineJob, count_rows
+from offsft.evaluate.contamination import suite_overlap
 from offsft.gap import gap_of_rewrites
 from offsft.protocols import SamplingParams
 from offsft.quarantine import reasons
@@ -87,11 +89,13 @@ def policy_name(recipe: Recipe) -> str:
     return f"{recipe.model.path}@{recipe.model.revision}" if recipe.model.revision else recipe.model.path
 
 
-def problem_source(settings: Data | Evaluate, setting: str, generated: Path) -> ProblemSource:
+def problem_source(
+    settings: ProblemRows, setting: str, generated: Path, excluded: Overlap | None = None
+) -> ProblemSource:
     """Where the rows are: the recipe's paths, or the file of generated problems."""
     if settings.path == "generated":
-        return ProblemSource(setting, [str(generated)], "own", settings.fields, settings.limit)
-    return ProblemSource(setting, settings.paths, settings.format, settings.fields, settings.limit)
+        return ProblemSource(setting, [str(generated)], "own", settings.fields, settings.limit, excluded)
+    return ProblemSource(setting, settings.paths, settings.format, settings.fields, settings.limit, excluded)
 
 
 def _take_in(recipe: Recipe, folder: RunFolder, model: str, console: Console) -> None:
@@ -103,7 +107,7 @@ def _take_in(recipe: Recipe, folder: RunFolder, model: str, console: Console) ->
         rows = generate(recipe.data.generated_problems, split="train", seed=recipe.data.generated_seed)
         write_jsonl(generated, rows)
     refused = take_in(
-        problem_source(recipe.data, "data.path", generated),
+        problem_source(recipe.data, "data.path", generated, suite_overlap(recipe.data, recipe.evaluate.suite_folder)),
         Room(model, recipe.model.revision, recipe.prompt, recipe.model.context_tokens, recipe.rewrite.max_tokens),
         problems=folder.problems,
         quarantine=folder.quarantine,
