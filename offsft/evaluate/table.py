@@ -38,10 +38,10 @@ class Answered:
 
 
 def evaluation_table(results: Mapping[str, pa.Table], left_out: Mapping[str, int]) -> dict[str, Any]:
-    """`rows` (each suite and model) and `differences` (each suite and model but the first, less the first).
+    """What `evaluation.json` holds: `rows` (each suite and model) and `differences` (each suite and model but the first, less the first).
 
     `results` are tables of EVALUATION_SCHEMA by model, `left_out` the problems without room of each suite. With several
-    suites, their plain mean is a suite more.
+    suites, their plain mean is a suite more. What cannot be measured, such as the error of one problem, is None.
     """
     answered = {model: _by_suite(table) for model, table in results.items()}
     suites = [suite for suite in left_out if all(suite in found for found in answered.values())]
@@ -63,7 +63,7 @@ def evaluation_table(results: Mapping[str, pa.Table], left_out: Mapping[str, int
         differences += [{"suite": suite, "model": model, "less": first, **asdict(each)} for suite, each in named]
     if len(suites) > 1:
         rows += [_over_suites(model, [row for row in rows if row["model"] == model]) for model in results]
-    return {"rows": rows, "differences": differences}
+    return _measurable({"rows": rows, "differences": differences})
 
 
 def _by_suite(table: pa.Table) -> dict[str, dict[str, Answered]]:
@@ -93,7 +93,7 @@ def _measured(answered: Sequence[Answered]) -> dict[str, Any]:
         "samples": len(drawn[0]),
         "mean": asdict(estimate([share_correct(each) for each in drawn])),
         "pass": {
-            k: asdict(estimate([pass_at(len(each), n, k) for each, n in zip(drawn, correct, strict=True)]))
+            str(k): asdict(estimate([pass_at(len(each), n, k) for each, n in zip(drawn, correct, strict=True)]))
             for k in ks(len(drawn[0]))
         },
         "maj": asdict(estimate([majority(each) for each in drawn])),
@@ -127,7 +127,7 @@ def _over_suites(model: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any
 
 def write_table(table: Mapping[str, Any], folder: Path) -> None:
     """`evaluation.json`, and the same as `.md` and `.csv`."""
-    write_text_atomically(folder / "evaluation.json", json.dumps(_measurable(table), indent=2, allow_nan=False) + "\n")
+    write_text_atomically(folder / "evaluation.json", json.dumps(table, indent=2, allow_nan=False) + "\n")
     write_text_atomically(folder / "evaluation.md", markdown(table))
     write_text_atomically(folder / "evaluation.csv", comma_separated(table))
 
@@ -147,7 +147,7 @@ def figures(row: Mapping[str, Any]) -> list[str]:
     """A row's figures as text: the mean with its interval, others with one standard error each way."""
     cells = [_with_interval(row["mean"])]
     if row["samples"] > 1:
-        cells += [_with_error(row["pass"][row["samples"]]), _with_error(row["maj"])]
+        cells += [_with_error(row["pass"][str(row["samples"])]), _with_error(row["maj"])]
     if row["greedy"]:
         cells.append(_with_error(row["greedy"]))
     shares = [f"{100 * row[key]:.1f} %" for key in ("truncated_share", "no_answer_share")]
@@ -156,8 +156,9 @@ def figures(row: Mapping[str, Any]) -> list[str]:
 
 def change(difference: Mapping[str, Any]) -> str:
     """A difference in points with its interval."""
-    mean, low, high = (100 * difference[key] for key in ("mean", "low", "high"))
-    return f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
+    low, high = difference["low"], difference["high"]
+    interval = "" if low is None else f" ({100 * low:+.1f} to {100 * high:+.1f})"
+    return f"{100 * difference['mean']:+.1f}{interval}"
 
 
 def markdown(table: Mapping[str, Any]) -> str:
@@ -185,7 +186,7 @@ def comma_separated(table: Mapping[str, Any]) -> str:
         found |= {f"pass@{k}": each for k, each in row["pass"].items()}
         for name, each in found.items():
             if each:
-                spread = ["" if math.isnan(each[key]) else each[key] for key in ("stderr", "low", "high")]
+                spread = [each[key] for key in ("stderr", "low", "high")]
                 writer.writerow([row["suite"], row["model"], name, each["mean"], *spread])
         for name in ("problems", "left_out", *(f"{outcome}_share" for outcome in _SHARES), "mean_tokens"):
             writer.writerow([row["suite"], row["model"], name, row[name], "", "", ""])
@@ -201,13 +202,13 @@ def comma_separated(table: Mapping[str, Any]) -> str:
     return file.getvalue()
 
 
-def _with_interval(each: Mapping[str, float]) -> str:
-    return f"{100 * each['mean']:.1f} ({100 * each['low']:.1f} to {100 * each['high']:.1f})"
+def _with_interval(each: Mapping[str, Any]) -> str:
+    interval = "" if each["low"] is None else f" ({100 * each['low']:.1f} to {100 * each['high']:.1f})"
+    return f"{100 * each['mean']:.1f}{interval}"
 
 
-def _with_error(each: Mapping[str, float]) -> str:
-    error = "" if math.isnan(each["stderr"]) else f" ± {100 * each['stderr']:.1f}"
-    return f"{100 * each['mean']:.1f}{error}"
+def _with_error(each: Mapping[str, Any]) -> str:
+    return f"{100 * each['mean']:.1f}" + ("" if each["stderr"] is None else f" ± {100 * each['stderr']:.1f}")
 
 
 def _measurable(value: Any) -> Any:
