@@ -110,12 +110,20 @@ def compared(here: dict[str, Answer], there: dict[str, Answer]) -> dict[str, Any
         one, other = here[question], there[question]
         texts = one.text.strip(), other.text.strip()
         if texts[0] != texts[1]:
-            part = len(os.path.commonprefix(texts))
-            completions.append({"question": question[:60], "at": part, "ours": texts[0][part:][:40], "theirs": texts[1][part:][:40]})
+            part = next((n for n, (a, b) in enumerate(zip(*texts, strict=False)) if a != b), min(map(len, texts)))
+            completions.append(
+                {"question": question[:60], "at": part, "ours": texts[0][part:][:40], "theirs": texts[1][part:][:40]}
+            )
         if one.correct is not other.correct:
             reason = "completion" if texts[0] != texts[1] else "judging" if one.finished else "truncated"
             verdicts.append(
-                {"question": question[:60], "ours": one.correct, "theirs": other.correct, "reason": reason, "end": texts[0][-80:]}
+                {
+                    "question": question[:60],
+                    "ours": one.correct,
+                    "theirs": other.correct,
+                    "reason": reason,
+                    "end": texts[0][-80:],
+                }
             )
     return {
         "problems": len(here.keys() & there.keys()),
@@ -155,7 +163,9 @@ def main() -> None:
         print(f"  {each['question']!r}: after {each['at']} characters {each['ours']!r} here, {each['theirs']!r} there")
     print(f"verdicts: {result['same_verdicts']} of {result['problems']} the same; correct {result['correct']}")
     for each in result["other_verdicts"]:
-        print(f"  {each['question']!r}: {each['ours']} here, {each['theirs']} there ({each['reason']}): {each['end']!r}")
+        print(
+            f"  {each['question']!r}: {each['ours']} here, {each['theirs']} there ({each['reason']}): {each['end']!r}"
+        )
 
 
 if __name__ == "__main__":

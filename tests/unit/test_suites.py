@@ -1,5 +1,6 @@
 """Suites: described, found, loaded whole; how their problems are asked."""
 
+import asyncio
 import json
 import os
 from collections import Counter
@@ -8,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from benchmarks.byte_tokenizer import byte_tokenizer
-from offsft.config import Prompt, Suite
+from offsft.config import Prompt, Suite, Verify
 from offsft.errors import ConfigError, DataError, ModelError
 from offsft.evaluate.suites import FOLDER_VARIABLE, find_suites, load_suite
 from offsft.prompts import Prompts
-from offsft.records import Problem
+from offsft.records import Outcome, Problem
+from offsft.verify import open_verifier
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get(FOLDER_VARIABLE, ROOT.parent / "shared" / "data"))
@@ -43,6 +45,19 @@ def test_a_suite_loads_whole_with_an_answer_to_each_problem(name):
     assert not Counter(problem.problem for problem in problems).most_common(1)[0][1] > 1
 
 
+@pytest.mark.skipif(not DATA.is_dir(), reason="the public data sets are not beside the repository")
+def test_every_answer_verifies_against_itself():
+    async def refused():
+        names = [name for name in SIZES if name != "gsm8k"]  # its answers are whole numbers, and many
+        problems = [problem for suite in find_suites(names) for problem in load_suite(suite, str(DATA))]
+        async with open_verifier(Verify(workers=2, timeout_s=60)) as verifier:
+            said = (f"So the answer is $\\boxed{{{problem.answer}}}$." for problem in problems)
+            verdicts = await asyncio.gather(*map(verifier, said, problems))
+        return [p.id for p, verdict in zip(problems, verdicts, strict=True) if verdict.outcome is not Outcome.CORRECT]
+
+    assert asyncio.run(refused()) == []
+
+
 def test_a_users_suite_reads_its_own_fields_and_forms(described):
     (suite,) = find_suites(
         [described([{"q": "1 + 1", "a": 2.0}, {"q": "roots", "a": ["1", "-1"]}], problem="q", answer="a")]
@@ -54,6 +69,21 @@ def test_a_users_suite_reads_its_own_fields_and_forms(described):
     for form, text in (("boxed", "so \\boxed{\\frac{1}{2}}."), ("hashes", "half\n#### \\frac{1}{2}")):
         (suite,) = find_suites([described([{"problem": "P", "answer": text}], answer_form=form)])
         assert load_suite(suite, None)[0].answer == "\\frac{1}{2}"
+
+
+@pytest.mark.parametrize(
+    ("written", "answer"),
+    [
+        ("4.5e33", "4.5 \\times 10^{33}"),
+        ("-1e-8", "-1 \\times 10^{-8}"),
+        ("3E+6", "3 \\times 10^{6}"),
+        ("e3", "e3"),
+        ("2e", "2e"),
+    ],
+)
+def test_a_power_of_ten_is_not_eulers_number(described, written, answer):
+    (suite,) = find_suites([described([{"problem": "P", "answer": written}])])
+    assert load_suite(suite, None)[0].answer == answer
 
 
 @pytest.mark.parametrize(
