@@ -6,12 +6,13 @@ import pyarrow.dataset
 import pytest
 import ray
 import scripted_problems
-from scripted_problems import always_right, must_not_start, scripted_sampler
+from scripted_problems import always_right, must_not_start, scripted_sampler, write_problems
 
 from offsft.errors import RunFolderError
 from offsft.evaluate.run import run_evaluate
 from offsft.recipes import evaluation_settings, load
 from offsft.report.evaluation_page import write_evaluation_page
+from offsft.rewrite.pipeline import run_rewrite
 from offsft.run_folder import RunFolder
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
@@ -81,6 +82,23 @@ def test_a_table_grows_by_suites_and_models_and_nothing_is_sampled_twice(tmp_pat
     assert again[2] == table
     write_evaluation_page(run.path)
     assert "<td>better less base</td><td>+40.0" in (run.path / "evaluation.html").read_text()
+
+
+def test_problems_of_a_suite_are_left_out_of_training(tmp_path, described, tiny_model, console):
+    write_problems(tmp_path / "p.jsonl", 3)  # `self 0`, which is the first of the suite `easy`, `guided 1`, `expert 2`
+    settings = [
+        f"run={tmp_path / 'r'}",
+        f"data.path={tmp_path / 'p.jsonl'}",
+        f"data.exclude_suites=[{described / 'easy.yaml'}]",
+    ]
+    recipe = load(None, [*settings, "rewrite.max_tokens=40", "verify.timeout_s=20"])
+    folder = RunFolder(recipe.run)
+    folder.open(recipe)
+    result = run_rewrite(recipe, folder, tiny_model, console, sampler_factory=scripted_sampler)
+    assert (result["problems"], result["quarantine_reasons"]) == (2, {"contaminated": 1})
+    (row,) = pyarrow.dataset.dataset(folder.quarantine, format="parquet").to_table().to_pylist()
+    assert (row["line"], row["raw"]) == (1, "self 0")
+    assert row["detail"] == "it holds 100% of the word sequences of easy-1 (data.exclude_suites)"
 
 
 def test_what_would_mix_two_experiments_is_refused(tmp_path, described, tiny_model, console):
