@@ -164,10 +164,12 @@ def _evaluate(recipe: Recipe, folder: RunFolder, model: str, console: Console) -
     from offsft.evaluate.run import run_evaluate
     from offsft.report.evaluation_page import write_evaluation_page
 
-    models = {
-        name: resolve_model(recipe.model.model_copy(update={"path": path}), "evaluate.models")
-        for name, path in named_models(recipe.evaluate.models).items()
-    }
+    models = {}
+    for name, path in named_models(recipe.evaluate.models).items():
+        revision = recipe.model.revision if path == recipe.model.path else None
+        models[name] = resolve_model(
+            recipe.model.model_copy(update={"path": path, "revision": revision}), "evaluate.models"
+        )
     if not models:
         models = {"base": model} | ({"trained": str(folder.model)} if folder.model.exists() else {})
     result = run_evaluate(recipe, folder, models, console)

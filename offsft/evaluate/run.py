@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.dataset
 
 from offsft.config import Recipe, Verify
 from offsft.console import Console
@@ -18,7 +17,7 @@ from offsft.evaluate.answer import Answer, Asking, Draw
 from offsft.evaluate.metrics import mean_and_stderr
 from offsft.evaluate.problems import SuiteIntake
 from offsft.evaluate.suites import HELD_OUT, find_suites
-from offsft.evaluate.table import evaluation_table, write_table
+from offsft.evaluate.table import evaluation_table, read_verdicts, write_table
 from offsft.prompts import load_prompts
 from offsft.protocols import SamplingParams
 from offsft.records import Outcome
@@ -171,12 +170,12 @@ def _answers(
         ),
         console,
     )
-    return pyarrow.dataset.dataset(job.output, format="parquet").to_table()
+    return read_verdicts(job.output)
 
 
 def accuracy_by_problem(answers: Path) -> dict[str, float]:
     """Share of correct samples of each problem, by id, in a folder of EVALUATION_SCHEMA."""
-    return _means(pyarrow.dataset.dataset(answers, format="parquet").to_table(columns=["id", "samples"]))
+    return _means(read_verdicts(answers))
 
 
 def _means(table: pa.Table) -> dict[str, float]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from offsft.evaluate.metrics import (
     Estimate,
@@ -37,10 +38,22 @@ class Answered:
     greedy: Judged | None
 
 
+def read_verdicts(answers: Path) -> pa.Table:
+    """All rows of a folder of EVALUATION_SCHEMA without the responses' texts, which may be large."""
+    leaves = [
+        f"{column}.list.element.{leaf}"
+        for column in ("samples", "greedy")
+        for leaf in ("outcome", "extracted", "tokens")
+    ]
+    return pa.concat_tables(
+        pq.ParquetFile(path).read(columns=["id", "suite", *leaves]) for path in sorted(answers.glob("*.parquet"))
+    )
+
+
 def evaluation_table(results: Mapping[str, pa.Table], left_out: Mapping[str, int]) -> dict[str, Any]:
     """What `evaluation.json` holds: `rows` (each suite and model) and `differences` (each suite and model but the first, less the first).
 
-    `results` are tables of EVALUATION_SCHEMA by model, `left_out` the problems without room of each suite. With several
+    `results` are tables as `read_verdicts` gives them, by model, `left_out` the problems without room of each suite. With several
     suites, their plain mean is a suite more. What cannot be measured, such as the error of one problem, is None.
     """
     answered = {model: _by_suite(table) for model, table in results.items()}
