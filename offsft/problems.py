@@ -91,9 +91,21 @@ def parse_suite(row: RawRow, suite: Suite) -> Problem | Rejected:
         problem, answer = _clean(_value(tree, suite.problem)), _clean(_suite_answer(tree, suite))
         if not problem or not answer:
             raise _Unusable(Reason.EMPTY_FIELD, f"the {'answer' if problem else 'problem'} is empty")
-        return Problem(f"{suite.name}-{row.line}", problem, "", _E_NOTATION.sub(r"\1 \\times 10^{\2}", answer))
+        answer = _E_NOTATION.sub(r"\1 \\times 10^{\2}", answer)
+        return Problem(f"{suite.name}-{row.line}", problem, "", answer, _suite_check(tree, suite))
     except _Unusable as unusable:
         return _rejected(row, unusable)
+
+
+def _suite_check(row: dict[str, Any], suite: Suite) -> dict[str, Any]:
+    """What a row tells the verifier; fields without a value say nothing."""
+    check = {name: row[field] for name, field in suite.check.items() if row.get(field) not in (None, "")}
+    for name in check.keys() & {"absolute", "relative"}:
+        try:
+            check[name] = float(check[name])
+        except (TypeError, ValueError):
+            raise _Unusable(Reason.WRONG_TYPE, f"the field {suite.check[name]!r} holds no number") from None
+    return check
 
 
 def _suite_answer(row: dict[str, Any], suite: Suite) -> str:
@@ -109,7 +121,8 @@ def _suite_answer(row: dict[str, Any], suite: Suite) -> str:
         return answer
     value = row.get(suite.answer)
     if isinstance(value, list) and value:
-        return ", ".join(_value({suite.answer: each}, suite.answer, numbers=True) for each in value)
+        texts = [_value({suite.answer: each}, suite.answer, numbers=True) for each in value]
+        return ", ".join(texts).replace("$", "")  # typesetting only: the verifier reads an answer as mathematics
     return _value(row, suite.answer, numbers=True)
 
 

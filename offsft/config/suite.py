@@ -26,6 +26,8 @@ class Suite(Strict):
     """Field that holds the reference answer: text, a number, or a list of texts."""
     answer_form: Literal["whole", "boxed", "hashes"] = "whole"
     """Where the answer stands in that field: it is the whole, the last `\\boxed{}`, or what follows the last `####`."""
+    check: dict[str, str] = {}
+    """Fields that hold what the verifier is told of each problem (docs/verifiers.md), by its name: `{unit: unit, absolute: error}`."""
     style: PromptStyle = "plain"
     """How a problem is asked, unless `evaluate.style` says otherwise."""
     verify: dict[str, Any] = {}

@@ -54,7 +54,7 @@ class Answer(EngineActor):
         return pa.Table.from_pylist(await self.each(batch, self._row), schema=EVALUATION_SCHEMA)
 
     async def _row(self, row: dict[str, Any]) -> Done:
-        problem = Problem(row["id"], row["problem"], row["solution"], row["answer"])
+        problem = Problem.from_row(row)
         suite = row.get("suite", HELD_OUT)
         asking = self._asking[suite]
         prompt, verifier = self.prompts.styled(asking.style, problem), self._verifiers[asking.verify.model_dump_json()]

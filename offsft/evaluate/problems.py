@@ -20,6 +20,8 @@ from offsft.records import Problem
 from offsft.rewrite.tables import SUITE_SCHEMA
 from offsft.run_folder import write_text_atomically
 
+_KEPT = ("id", "problem", "solution", "answer")
+
 
 @dataclass(frozen=True, slots=True)
 class SuiteIntake:
@@ -78,12 +80,12 @@ class SuiteIntake:
         style, room = self.settings.style or suite.style, self.context_tokens - self.settings.max_tokens
         kept: list[dict[str, Any]] = []
         rejected: list[dict[str, Any]] = []
-        for line, problem in enumerate(problems, start=1):
+        for problem in problems:
             tokens = max(len(prompts.styled(style, problem)) for prompts in self.prompts)
-            row = {"file": suite.file or suite.hub, "line": line}
+            row = {"file": suite.file or suite.hub, "line": int(problem.id.rpartition("-")[2])}
             if tokens <= room:
-                values = {"id": problem.id, "problem": problem.problem, "solution": "", "answer": problem.answer}
-                kept.append(row | values | {"suite": suite.name})
+                about = {"suite": suite.name, "check": problem.check_text}
+                kept.append(row | about | {key: getattr(problem, key) for key in _KEPT})
                 continue
             detail = (
                 f"the prompt has {tokens} tokens and evaluate.max_tokens={self.settings.max_tokens};"

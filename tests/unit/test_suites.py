@@ -71,6 +71,18 @@ def test_a_users_suite_reads_its_own_fields_and_forms(described):
         assert load_suite(suite, None)[0].answer == "\\frac{1}{2}"
 
 
+def test_what_a_row_tells_the_verifier(described):
+    rows = [
+        {"problem": "P", "answer": "4.2", "u": "km", "e": "1e-1"},
+        {"problem": "Q", "answer": "1", "u": None, "e": None},
+    ]
+    (suite,) = find_suites([described(rows, check={"unit": "u", "absolute": "e"})])
+    assert [problem.check for problem in load_suite(suite, None)] == [{"unit": "km", "absolute": 0.1}, {}]
+    (suite,) = find_suites([described([{"problem": "P", "answer": "1", "e": "much"}], check={"absolute": "e"})])
+    with pytest.raises(DataError, match="the field 'e' holds no number"):
+        load_suite(suite, None)
+
+
 @pytest.mark.parametrize(
     ("written", "answer"),
     [
