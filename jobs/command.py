@@ -21,9 +21,11 @@ _WIDTH = 110
 
 Work = Callable[["Recipe", "Console"], None]
 """What a job does; it imports what is slow only when it is called."""
+Shortened = Callable[[Path | None, list[str]], list[str]]
+"""From the recipe's path and the key=value arguments of a job that has short forms to full settings."""
 
 
-def run_pipeline(stages: Sequence[str], documentation: str) -> NoReturn:
+def run_pipeline(stages: Sequence[str], documentation: str, *, short: "Shortened | None" = None) -> NoReturn:
     """A job that runs these stages of the method; see `run`."""
 
     def work(recipe: "Recipe", console: "Console") -> None:
@@ -31,10 +33,10 @@ def run_pipeline(stages: Sequence[str], documentation: str) -> NoReturn:
 
         run_stages(recipe, stages, console)
 
-    run(work, documentation)
+    run(work, documentation, short=short)
 
 
-def run(work: Work, documentation: str) -> NoReturn:
+def run(work: Work, documentation: str, *, short: "Shortened | None" = None) -> NoReturn:
     """Parse the command line, do the work, exit: 0 done, 1 failed, 2 wrong settings, 130 or 143 stopped by a signal."""
     arguments = sys.argv[1:]
     if {"-h", "--help"} & set(arguments):
@@ -42,7 +44,7 @@ def run(work: Work, documentation: str) -> NoReturn:
         sys.exit(0)
     try:
         path, overrides = _split(arguments)
-        recipe = load(path, overrides)
+        recipe = load(path, short(path, overrides) if short else overrides)
     except ConfigError as error:
         _fail(str(error), 2)
 

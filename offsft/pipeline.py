@@ -1,16 +1,20 @@
 """The whole method on one run's folder: rewrite, train, evaluate, report; each stage done once."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from offsft.config import Model, Recipe
 from offsft.console import Console, span
-from offsft.errors import ModelError, RunFolderError
+from offsft.errors import ConfigError, ModelError, RunFolderError
+from offsft.evaluate.suites import HELD_OUT, find_suites, load_suite
 from offsft.problem_files import existing_files
 from offsft.run_folder import RunFolder
 from offsft.run_lock import held
 
 STAGES = ("rewrite", "train", "evaluate", "report")
+_TAKEN_NAMES = frozenset({"problems", "suites", "quarantine"})
+"""Names of folders beside the models' answers."""
 
 
 def run_stages(recipe: Recipe, stages: Sequence[str], console: Console) -> None:
@@ -30,7 +34,7 @@ def run_stages(recipe: Recipe, stages: Sequence[str], console: Console) -> None:
 
 def _work(recipe: Recipe, stages: list[str], folder: RunFolder, console: Console) -> None:
     folder.open(recipe)
-    unfinished = [stage for stage in stages if not _finished(folder, stage)]
+    unfinished = [stage for stage in stages if not _finished(recipe, folder, stage)]
     for stage in stages:
         if stage not in unfinished:
             console.say(f"{stage}: already done")
@@ -44,7 +48,12 @@ def _check_input(recipe: Recipe, folder: RunFolder, stages: list[str]) -> None:
     """A problem file that is missing is found now, and not after Ray has started or the training is over."""
     if "rewrite" in stages and not folder.problems.exists() and recipe.data.path != "generated":
         existing_files(recipe.data.paths, "data.path")
-    if "evaluate" in stages and not folder.evaluation.exists() and recipe.evaluate.path != "generated":
+    if "evaluate" not in stages:
+        return
+    if recipe.evaluate.suites:
+        for suite in find_suites(recipe.evaluate.suites):
+            load_suite(suite, recipe.evaluate.suite_folder)
+    elif not folder.evaluation.exists() and recipe.evaluate.path != "generated":
         existing_files(recipe.evaluate.paths, "evaluate.path")
 
 
@@ -52,13 +61,35 @@ def _run_on_ray(recipe: Recipe, stages: list[str], folder: RunFolder, console: C
     from offsft.ray_session import ray_session
 
     console.progress("starting")
-    model = resolve_model(recipe.model)
+    # An evaluation of other models may do without the policy.
+    needs_policy = stages != ["evaluate"] or not recipe.evaluate.models
+    model = resolve_model(recipe.model) if needs_policy else ""
     with ray_session(recipe.cluster):
         for stage in stages:
             _STAGE_FUNCTIONS[stage](recipe, folder, model, console)
 
 
-def resolve_model(model: Model) -> str:
+def named_models(entries: list[str]) -> dict[str, str]:
+    """Path by name of the models of `evaluate.models`: `name=path`, or a path that names itself.
+
+    Raises:
+        ConfigError: a name is no name, is taken, or stands for two models.
+    """
+    models: dict[str, str] = {}
+    for entry in entries:
+        name, equals, path = entry.partition("=")
+        if not equals:
+            parts = [part for part in Path(entry).parts if part != "model"]
+            name, path = (parts[-1] if parts else entry), entry
+        if not re.fullmatch(r"[\w.+-]+", name) or name in _TAKEN_NAMES or not path:
+            raise ConfigError(f"evaluate.models: {entry!r} gives no good name for a model; write name=path")
+        if name in models:
+            raise ConfigError(f"evaluate.models: two models are named {name}; write name=path for one of them")
+        models[name] = path
+    return models
+
+
+def resolve_model(model: Model, setting: str = "model.path") -> str:
     """Folder or name of the policy that the engines load; the embedded model is unpacked on first use.
 
     Raises:
@@ -71,19 +102,19 @@ def resolve_model(model: Model) -> str:
     path = Path(model.path)
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise ModelError(f"model.path={model.path} has no config.json; give the folder of a Hugging Face model")
+            raise ModelError(f"{setting}={model.path} has no config.json; give the folder of a Hugging Face model")
         if not model.pickled_weights and not any(path.glob("*.safetensors")):
             raise ModelError(
-                f"model.path={model.path} holds no *.safetensors; save the model as safetensors, or set"
+                f"{setting}={model.path} holds no *.safetensors; save the model as safetensors, or set"
                 " model.pickled_weights=true if you trust whoever made its files"
             )
         return str(path.resolve())
     if model.path.startswith((".", "/", "~")):
-        raise ModelError(f"model.path={model.path} does not exist; give a folder, a Hugging Face name, or `embedded`")
-    return _check_hub_name(model)
+        raise ModelError(f"{setting}={model.path} does not exist; give a folder, a Hugging Face name, or `embedded`")
+    return _check_hub_name(model, setting)
 
 
-def _check_hub_name(model: Model) -> str:
+def _check_hub_name(model: Model, setting: str) -> str:
     from transformers import AutoConfig
 
     try:
@@ -91,16 +122,18 @@ def _check_hub_name(model: Model) -> str:
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(
-            f"model.path={model.path} is neither a folder nor a model that can be fetched: {reason}"
+            f"{setting}={model.path} is neither a folder nor a model that can be fetched: {reason}"
         ) from None
     return model.path
 
 
-def _finished(folder: RunFolder, stage: str) -> bool:
+def _finished(recipe: Recipe, folder: RunFolder, stage: str) -> bool:
     result = folder.result(stage)
-    if stage == "evaluate" and result is not None:
-        return "trained" in result or not folder.model.exists()
-    return result is not None
+    if stage != "evaluate" or result is None:
+        return result is not None
+    suites = [suite.name for suite in find_suites(recipe.evaluate.suites)] or [HELD_OUT]
+    models = list(named_models(recipe.evaluate.models)) or (["base", "trained"] if folder.model.exists() else ["base"])
+    return (result.get("suites"), result.get("models")) == (suites, models)
 
 
 def _rewrite(recipe: Recipe, folder: RunFolder, model: str, console: Console) -> None:
@@ -129,14 +162,28 @@ def _train(recipe: Recipe, folder: RunFolder, model: str, console: Console) -> N
 
 def _evaluate(recipe: Recipe, folder: RunFolder, model: str, console: Console) -> None:
     from offsft.evaluate.run import run_evaluate
+    from offsft.report.evaluation_page import write_evaluation_page
 
-    models = {"base": model}
-    if folder.model.exists():
-        models["trained"] = str(folder.model)
+    models = {}
+    for name, path in named_models(recipe.evaluate.models).items():
+        revision = recipe.model.revision if path == recipe.model.path else None
+        models[name] = resolve_model(
+            recipe.model.model_copy(update={"path": path, "revision": revision}), "evaluate.models"
+        )
+    if not models:
+        models = {"base": model} | ({"trained": str(folder.model)} if folder.model.exists() else {})
     result = run_evaluate(recipe, folder, models, console)
+    write_evaluation_page(folder.path)
     folder.finish("evaluate", result)
-    scores = ", ".join(f"{name} {result[name]['accuracy']:.1%}" for name in models)
-    console.say(f"evaluate: {result['problems']} held-out problems, {scores}, {span(result['seconds'])}")
+    if recipe.evaluate.suites or recipe.evaluate.models:
+        console.rich.print((folder.path / "evaluation.md").read_text(encoding="utf-8"), markup=False)
+        console.say(
+            f"evaluate: {result['problems']} problems, {span(result['seconds'])}; {_shown(folder.path)}/evaluation.html"
+            " to browse the answers, .md, .csv and .json beside it"
+        )
+    else:
+        scores = ", ".join(f"{name} {result[name]['accuracy']:.1%}" for name in models)
+        console.say(f"evaluate: {result['problems']} held-out problems, {scores}, {span(result['seconds'])}")
 
 
 _STAGE_FUNCTIONS = {"rewrite": _rewrite, "train": _train, "evaluate": _evaluate}

@@ -1,11 +1,17 @@
-"""The files behind `data.path` and `evaluate.path`: local or s3://, a file, a folder, or a list."""
+"""The files behind `data.path` and `evaluate.path` (local or s3://, a file, a folder, or a list) and their rows."""
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.fs
+import pyarrow.parquet as pq
 
 from offsft.errors import DataError
+
+_READ_BYTES = 1 << 20
+_BATCH_ROWS = 256
 
 
 def existing_files(paths: list[str], setting: str) -> list[str]:
@@ -33,3 +39,36 @@ def existing_files(paths: list[str], setting: str) -> list[str]:
             raise DataError(f"{setting}={path} is empty; it should hold one problem a line (JSONL) or a row (Parquet)")
         files.extend(prefix + f.path for f in sorted(found, key=lambda f: f.path) if f.size)
     return files
+
+
+def numbered_rows(file: pa.NativeFile, path: str) -> Iterator[tuple[int, bytes]]:
+    """Rows of an open file as JSON, numbered from 1: those of a Parquet file, or the lines of any other."""
+    return _parquet_rows(file) if path.endswith((".parquet", ".pq")) else _lines(file)
+
+
+def _lines(f: pa.NativeFile) -> Iterator[tuple[int, bytes]]:
+    """Numbered lines (from 1) of a file of any size, without the blank ones."""
+    rest, number = b"", 0
+    while chunk := f.read(_READ_BYTES):
+        *whole, rest = (rest + chunk).split(b"\n")
+        for line in whole:
+            number += 1
+            if line.strip():
+                yield number, line
+    if rest.strip():
+        yield number + 1, rest
+
+
+def _parquet_rows(f: pa.NativeFile) -> Iterator[tuple[int, bytes]]:
+    number = 0
+    for batch in pq.ParquetFile(f).iter_batches(batch_size=_BATCH_ROWS):
+        for row in batch.to_pylist():
+            number += 1
+            yield number, json.dumps(row, default=str, ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
+def read_rows(path: str) -> Iterator[tuple[int, bytes]]:
+    """The numbered rows of one of `existing_files`."""
+    filesystem, inner = pyarrow.fs.FileSystem.from_uri(path)
+    with filesystem.open_input_file(inner) as file:
+        yield from numbered_rows(file, path)

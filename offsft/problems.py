@@ -10,10 +10,12 @@ from enum import StrEnum
 from typing import Any
 
 from offsft.boxed import boxed_answer
-from offsft.config import Domain, Fields
+from offsft.config import Domain, Fields, Suite
 from offsft.records import Problem
 
 _CALCULATOR = re.compile(r"<<[^<>\n]*>>")
+_E_NOTATION = re.compile(r"^([-+]?\d+(?:\.\d*)?)[eE]\+?(-?\d+)$")
+"""As Minerva's answers have it; as mathematics, `4.5e33` would be a product with Euler's number."""
 _RAW_CHARACTERS = 2000
 
 
@@ -31,6 +33,7 @@ class Reason(StrEnum):
     TOO_LONG = "too_long"
     UNREADABLE_FILE = "unreadable_file"
     POISON = "poison"
+    CONTAMINATED = "contaminated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +93,54 @@ def parse(row: RawRow, fmt: str, fields: Fields, domain: Domain = "math") -> Pro
             solution = f"{solution}\nThe answer is \\boxed{{{answer}}}."
         return Problem(content_id(problem), problem, solution, answer, check)
     except _Unusable as unusable:
-        raw = row.raw[:_RAW_CHARACTERS].decode("utf-8", "replace")
-        return Rejected(row.file, row.line, unusable.reason, " ".join(_clean(str(unusable)).split()), raw)
+        return _rejected(row, unusable)
+
+
+def parse_suite(row: RawRow, suite: Suite) -> Problem | Rejected:
+    """One raw row of a benchmark; the problem's id is the suite's name and the row's line, and it has no solution."""
+    try:
+        tree = _decoded(row.raw)
+        problem, answer = _clean(_value(tree, suite.problem)), _clean(_suite_answer(tree, suite))
+        if not problem or not answer:
+            raise _Unusable(Reason.EMPTY_FIELD, f"the {'answer' if problem else 'problem'} is empty")
+        answer = _E_NOTATION.sub(r"\1 \\times 10^{\2}", answer)
+        return Problem(f"{suite.name}-{row.line}", problem, "", answer, _suite_check(tree, suite))
+    except _Unusable as unusable:
+        return _rejected(row, unusable)
+
+
+def _suite_check(row: dict[str, Any], suite: Suite) -> dict[str, Any]:
+    """What a row tells the verifier; fields without a value say nothing."""
+    check = {name: row[field] for name, field in suite.check.items() if row.get(field) not in (None, "")}
+    for name in check.keys() & {"absolute", "relative"}:
+        try:
+            check[name] = float(check[name])
+        except (TypeError, ValueError):
+            raise _Unusable(Reason.WRONG_TYPE, f"the field {suite.check[name]!r} holds no number") from None
+    return check
+
+
+def _suite_answer(row: dict[str, Any], suite: Suite) -> str:
+    if suite.answer_form == "boxed":
+        answer = boxed_answer(_value(row, suite.answer))
+        if not answer:
+            raise _Unusable(Reason.NO_ANSWER, f"the field {suite.answer!r} holds no \\boxed{{}}")
+        return answer
+    if suite.answer_form == "hashes":
+        _, mark, answer = _value(row, suite.answer).rpartition("####")
+        if not mark:
+            raise _Unusable(Reason.NO_ANSWER, f"the field {suite.answer!r} holds no ####")
+        return answer
+    value = row.get(suite.answer)
+    if isinstance(value, list) and value:
+        texts = [_value({suite.answer: each}, suite.answer, numbers=True) for each in value]
+        return ", ".join(texts).replace("$", "")  # typesetting only: the verifier reads an answer as mathematics
+    return _value(row, suite.answer, numbers=True)
+
+
+def _rejected(row: RawRow, unusable: _Unusable) -> Rejected:
+    raw = row.raw[:_RAW_CHARACTERS].decode("utf-8", "replace")
+    return Rejected(row.file, row.line, unusable.reason, " ".join(_clean(str(unusable)).split()), raw)
 
 
 def _check(row: dict[str, Any], fields: Fields) -> dict[str, Any]:

@@ -8,11 +8,20 @@ import hashlib
 import re
 from typing import Any
 
-from offsft.config import Prompt
+import jinja2
+
+from offsft.config import Prompt, PromptStyle
 from offsft.errors import ModelError
 from offsft.records import Problem
 
 _MARK = "offsft-content-goes-here"
+_STEP_BY_STEP = "{problem}\nPlease reason step by step, and put your final answer within \\boxed{}."
+# The system's and the user's turn of each style but `plain`, as the method's own evaluation asks these families; without
+# a system's turn the chat template puts what it puts.
+_STYLES: dict[PromptStyle, tuple[str | None, str]] = {
+    "qwen-boxed": ("You are a helpful assistant.", _STEP_BY_STEP),
+    "llama-boxed": (None, _STEP_BY_STEP),
+}
 
 
 class Prompts:
@@ -37,6 +46,17 @@ class Prompts:
         """Ids of the prompt that the model is trained on later."""
         return self._user_turn(_filled(self._templates.plain, problem))
 
+    def styled(self, style: PromptStyle, problem: Problem) -> list[int]:
+        """Ids of the prompt that asks a benchmark's problem in one of the styles; `plain` is the plain prompt.
+
+        Raises:
+            ModelError: the chat template takes no system message, and the style has one.
+        """
+        if style == "plain":
+            return self.plain(problem)
+        system, user = _STYLES[style]
+        return self._user_turn(_filled(user, problem), system)
+
     def guided(self, problem: Problem) -> list[int]:
         """Ids of the prompt that shows the expert solution."""
         return self._user_turn(_filled(self._templates.guided, problem))
@@ -45,16 +65,30 @@ class Prompts:
         """Ids of a response that was not sampled (the expert's), with the end of turn."""
         return [*self._encode_text(text.strip()), self.end_of_turn]
 
-    def _user_turn(self, content: str) -> list[int]:
+    def _user_turn(self, content: str, system: str | None = None) -> list[int]:
         content = content.strip()
         if not any(token in content for token in self._control):
-            return self._encode(self._render(content))
-        before, after = self._render(_MARK).split(_MARK)
+            return self._encode(self._render(content, system))
+        before, after = self._render(_MARK, system).split(_MARK)
         return [*self._encode(before), *self._encode_text(content), *self._encode(after)]
 
-    def _render(self, content: str) -> str:
+    def _render(self, content: str, system: str | None) -> str:
         messages = [{"role": "user", "content": content}]
-        return self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        if system is None:
+            return self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        messages.insert(0, {"role": "system", "content": system})
+        try:
+            rendered = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        except jinja2.TemplateError as error:
+            rendered, reason = "", f" ({error})"
+        else:
+            reason = ""
+        if system not in rendered:
+            name = getattr(self._tokenizer, "name_or_path", "this model")
+            raise ModelError(
+                f"the chat template of {name!r} takes no system message{reason}; set evaluate.style=llama-boxed or plain"
+            )
+        return rendered
 
     def _encode(self, text: str) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -20,10 +20,10 @@ QUARANTINE_SCHEMA = pa.schema(
 _POISON = "poison-"
 
 
-def write_rejected(folder: Path, rows: list[dict[str, Any]]) -> None:
-    """The rows that the intake refused; called once for a data set."""
+def write_rejected(folder: Path, rows: list[dict[str, Any]], name: str = "intake") -> None:
+    """The rows that the intake refused; called once for a data set, or for each under its own name."""
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / "intake.parquet", rows)
+    _write(folder / f"{name}.parquet", rows)
 
 
 def write_poison(folder: Path, problem: str, row: dict[str, Any]) -> None:

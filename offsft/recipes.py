@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from offsft.config import Recipe
+from offsft.config import Data, Evaluate, Recipe
 from offsft.errors import ConfigError
 from offsft.strict import Strict
 
@@ -28,6 +28,37 @@ def load(path: Path | None, overrides: list[str]) -> Recipe:
         return Recipe.model_validate(tree)
     except ValidationError as error:
         raise ConfigError("\n".join(_explain(e, tree) for e in error.errors())) from None
+
+
+def evaluation_settings(path: Path | None, overrides: list[str]) -> list[str]:
+    """The short forms of `jobs.evaluate` as full settings: `suites=[gsm8k]` is `evaluate.suites=[gsm8k]`.
+
+    `model=` is `evaluate.models=`, of one model or a list; without a recipe and run=, the run is `runs/evaluate`.
+    """
+    listed = [
+        f"model=[{text}]" if key == "model" and not text.startswith("[") else override
+        for override in overrides
+        for key, _, text in [override.partition("=")]
+    ]
+    return _in_section("evaluate", Evaluate, {"model": "evaluate.models"}, path, listed)
+
+
+def contamination_settings(path: Path | None, overrides: list[str]) -> list[str]:
+    """The short forms of `jobs.contamination`: settings of `data`, and `suites=` for `data.exclude_suites=`."""
+    return _in_section("data", Data, {"suites": "data.exclude_suites"}, path, overrides)
+
+
+def _in_section(
+    section: str, settings: type[Strict], aliases: dict[str, str], path: Path | None, overrides: list[str]
+) -> list[str]:
+    full = []
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        key = aliases.get(key) or (f"{section}.{key}" if key in settings.model_fields else key)
+        full.append(f"{key}{equals}{text}")
+    if path is None and not any(override.startswith("run=") for override in full):
+        full.insert(0, f"run=runs/{section}")
+    return full
 
 
 def dump(recipe: Recipe) -> str:

@@ -15,7 +15,7 @@ from offsft.recipes import dump
 STAGE_SETTINGS = {
     "rewrite": ("seed", "domain", "model", "prompt", "data", "rewrite", "verify"),
     "train": ("train",),
-    "evaluate": ("evaluate",),
+    "evaluate": ("seed", "model", "prompt", "evaluate", "verify.kind"),
 }
 """The settings that a stage's results depend on. All others may change between two commands on one folder."""
 
@@ -43,6 +43,10 @@ FREE_SETTINGS = frozenset(
         "train.head_chunk_tokens",
         "train.offload",
         "train.gradient_checkpointing",
+        # May grow; that what is there stays is seen to by offsft.evaluate.
+        "evaluate.suites",
+        "evaluate.models",
+        "evaluate.suite_folder",
     }
 )
 """Settings below those of STAGE_SETTINGS that change how a stage runs, but not what it makes."""

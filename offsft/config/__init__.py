@@ -5,12 +5,13 @@ The docstring below a field is its documentation (`--help` prints it): what it d
 
 from offsft.config.cluster import Cluster
 from offsft.config.compare import Arm, Compare, Gap, GapSide
-from offsft.config.data import Data, Fields
+from offsft.config.data import Data, Fields, ProblemRows
 from offsft.config.domain import Domain
-from offsft.config.evaluate import Evaluate
+from offsft.config.evaluate import Evaluate, PromptStyle
 from offsft.config.model import Model, Prompt
 from offsft.config.recipe import Recipe
 from offsft.config.rewrite import Engine, Rewrite
+from offsft.config.suite import Suite
 from offsft.config.train import Lora, SourceWeights, Train
 from offsft.config.verify import Judge, Tolerance, Verify
 
@@ -28,10 +29,13 @@ __all__ = [
     "Judge",
     "Lora",
     "Model",
+    "ProblemRows",
     "Prompt",
+    "PromptStyle",
     "Recipe",
     "Rewrite",
     "SourceWeights",
+    "Suite",
     "Tolerance",
     "Train",
     "Verify",

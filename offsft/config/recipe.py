@@ -90,6 +90,10 @@ class Recipe(Strict):
                 " time; set evaluate.samples=1 or a temperature above 0",
             ),
             (
+                self.evaluate.temperature == 0 and self.evaluate.greedy,
+                "evaluate.greedy=true adds nothing at evaluate.temperature=0, which is greedy; leave it out",
+            ),
+            (
                 self.evaluate.temperature == 0 and self.evaluate.top_p < 1,
                 f"evaluate.top_p={self.evaluate.top_p} has no effect at evaluate.temperature=0 (greedy);"
                 " leave it at 1 or set a temperature above 0",

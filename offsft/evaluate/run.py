@@ -1,55 +1,31 @@
-"""Evaluation of one or more models on held-out problems, with the engines and the verifier of the rewriting."""
+"""Evaluation of one or more models on suites or held-out problems, with the engines and verifiers of the rewriting."""
 
-import asyncio
-import math
+import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.dataset
 
-from offsft.config import Recipe
+from offsft.config import Recipe, Verify
 from offsft.console import Console
-from offsft.engine_actor import Done, EngineActor, EngineSpec, SamplerFactory, engine_spec
+from offsft.engine_actor import SamplerFactory, engine_spec
 from offsft.engine_job import EngineJob, count_rows
+from offsft.errors import RunFolderError
+from offsft.evaluate.answer import Answer, Asking, Draw
+from offsft.evaluate.metrics import mean_and_stderr
+from offsft.evaluate.problems import SuiteIntake
+from offsft.evaluate.suites import HELD_OUT, find_suites
+from offsft.evaluate.table import evaluation_table, read_verdicts, write_table
+from offsft.prompts import load_prompts
 from offsft.protocols import SamplingParams
-from offsft.records import Completion, Outcome, Problem
+from offsft.records import Outcome
 from offsft.rewrite.intake import Room, take_in
 from offsft.rewrite.pipeline import problem_source, quarantine_note, write_generated
-from offsft.rewrite.tables import EVALUATION_SCHEMA
-from offsft.run_folder import RunFolder
+from offsft.run_folder import RunFolder, write_text_atomically
 
 _SHARD_ROWS = 16
-
-
-class Answer(EngineActor):
-    """`map_batches` class: batches of PROBLEM_SCHEMA in, batches of EVALUATION_SCHEMA out, row for row."""
-
-    def __init__(self, spec: EngineSpec, sampling: SamplingParams, samples: int) -> None:
-        super().__init__(spec)
-        self._sampling = sampling
-        self._samples = samples
-
-    async def __call__(self, batch: pa.Table) -> pa.Table:
-        return pa.Table.from_pylist(await self.each(batch, self._row), schema=EVALUATION_SCHEMA)
-
-    async def _row(self, row: dict[str, Any]) -> Done:
-        problem = Problem.from_row(row)
-        completions = await self.sampler.sample(self.prompts.plain(problem), n=self._samples, params=self._sampling)
-        samples = await asyncio.gather(*(self._judged(completion, problem) for completion in completions))
-        correct = sum(sample["outcome"] == Outcome.CORRECT for sample in samples)
-        kind = "correct" if correct * 2 > len(samples) else "wrong"
-        answered = {"id": problem.id, "problem": problem.problem, "answer": problem.answer, "samples": samples}
-        return answered, kind, sum(sample["tokens"] for sample in samples)
-
-    async def _judged(self, completion: Completion, problem: Problem) -> dict[str, Any]:
-        sample = {"response": completion.text, "tokens": len(completion.token_ids)}
-        if not completion.finished:
-            return sample | {"outcome": str(Outcome.TRUNCATED), "extracted": None}
-        verdict = await self.verifier(completion.text, problem)
-        return sample | {"outcome": str(verdict.outcome), "extracted": verdict.extracted}
 
 
 def run_evaluate(
@@ -60,25 +36,29 @@ def run_evaluate(
     *,
     sampler_factory: SamplerFactory | None = None,
 ) -> dict[str, Any]:
-    """Answer the held-out problems with each model (name -> folder), and return what `evaluate.json` holds.
+    """Answer the problems with each model (name -> folder), and return what `evaluate.json` holds.
 
     Accuracy is the mean over problems and samples, its standard error that of the problems' means; the difference of
-    two models is taken problem by problem, so that what both find hard does not count as noise.
+    two models is taken problem by problem, so that what both find hard does not count as noise. The same for each suite,
+    with pass@k and more, is left in `evaluation.json`, `.md` and `.csv` (see `offsft.evaluate.table`).
 
     Raises:
-        DataError: the held-out problems are missing or not one row is valid.
+        DataError: the problems are missing or not one row is valid.
+        RunFolderError: the folder holds answers of another model of the same name, or to other problems.
         EngineError: no engine could start.
     """
     started_s = time.monotonic()
-    problems = folder.evaluation / "problems"
-    if not problems.exists():
-        _take_in(recipe, folder, problems, next(iter(models.values())), console)
+    left_out = _take_in_all(recipe, folder, models, console)
     results = {name: _answers(recipe, folder, name, model, console, sampler_factory) for name, model in models.items()}
+    table = evaluation_table(results, left_out)
+    write_table(table, folder.path)
     result: dict[str, Any] = {
-        "problems": count_rows(problems),
+        "problems": count_rows(folder.evaluation / "problems"),
+        "suites": list(left_out),
+        "models": list(models),
         "samples": recipe.evaluate.samples,
         "temperature": recipe.evaluate.temperature,
-        **{name: _scores(table) for name, table in results.items()},
+        **{name: _scores(answers) for name, answers in results.items() if name in ("base", "trained")},
         "seconds": time.monotonic() - started_s,
     }
     if {"base", "trained"} <= results.keys():
@@ -89,25 +69,69 @@ def run_evaluate(
     return result
 
 
-def mean_and_stderr(values: list[float]) -> tuple[float, float]:
-    """Mean and its standard error (sample standard deviation over the root of their number; NaN for one value)."""
-    mean = math.fsum(values) / len(values)
-    if len(values) == 1:
-        return mean, math.nan
-    variance = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
-    return mean, math.sqrt(variance / len(values))
+def _take_in_all(recipe: Recipe, folder: RunFolder, models: Mapping[str, str], console: Console) -> dict[str, int]:
+    """Problems into the folder, unless they are there; returns how many of each suite have no room in the context."""
+    if recipe.evaluate.models:
+        _hold_models(folder.evaluation, models)
+    problems = folder.evaluation / "problems"
+    if not recipe.evaluate.suites:
+        if not problems.exists():
+            _take_in(recipe, folder, problems, next(iter(models.values())), console)
+        return {HELD_OUT: 0}
+    prompts = [load_prompts(model, _revision(recipe, model), recipe.prompt) for model in models.values()]
+    intake = SuiteIntake(folder.evaluation, recipe.evaluate, recipe.model.context_tokens, prompts, _SHARD_ROWS)
+    left_out = intake.take_in(find_suites(recipe.evaluate.suites))
+    note = ", ".join(
+        f"{number} of {name} too long for model.context_tokens" for name, number in left_out.items() if number
+    )
+    console.say(
+        f"evaluate: {count_rows(problems)} problems of {', '.join(left_out)}" + (f"; left out: {note}" if note else "")
+    )
+    return left_out
+
+
+def _hold_models(evaluation: Path, models: Mapping[str, str]) -> None:
+    """Remember which model each name stands for; answers of two models must not meet under one name."""
+    path = evaluation / "models.json"
+    held = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    for name, model in models.items():
+        if held.get(name, model) != model:
+            raise RunFolderError(
+                f"evaluate.models: {name} stands for {model}, but in {evaluation.parent.name}/ for {held[name]}; give it"
+                " another name (name=path), or this experiment a folder of its own (run=...)"
+            )
+    evaluation.mkdir(parents=True, exist_ok=True)
+    write_text_atomically(path, json.dumps({**held, **models}, indent=2) + "\n")
 
 
 def _take_in(recipe: Recipe, folder: RunFolder, problems: Path, model: str, console: Console) -> None:
     settings = recipe.evaluate
     generated = folder.path / "generated_held_out.jsonl"
     if settings.path == "generated":
-        write_generated(generated, settings.limit, "held_out", recipe)
+        write_generated(generated, settings.generated_problems, "held_out", recipe)
     source = problem_source(settings, "evaluate.path", generated, recipe.domain)
-    room = Room(model, recipe.model.revision, recipe.prompt, recipe.model.context_tokens, settings.max_tokens)
+    room = Room(model, _revision(recipe, model), recipe.prompt, recipe.model.context_tokens, settings.max_tokens)
     quarantine = folder.evaluation / "quarantine"
     reasons = take_in(source, room, problems=problems, quarantine=quarantine, shard_rows=_SHARD_ROWS)
     console.say(f"evaluate: {count_rows(problems)} held-out problems" + quarantine_note(reasons))
+
+
+def _revision(recipe: Recipe, model: str) -> str | None:
+    """`model.revision` is that of `model.path` alone."""
+    return recipe.model.revision if model == recipe.model.path and not Path(model).exists() else None
+
+
+def _asking(recipe: Recipe) -> dict[str, Asking]:
+    """How the problems of each suite are asked and judged."""
+    settings = recipe.evaluate
+    if not settings.suites:
+        return {HELD_OUT: Asking(settings.style or "plain", recipe.verify)}
+    return {
+        suite.name: Asking(
+            settings.style or suite.style, Verify.model_validate(recipe.verify.model_dump() | suite.verify)
+        )
+        for suite in find_suites(settings.suites)
+    }
 
 
 def _answers(
@@ -125,10 +149,11 @@ def _answers(
         engine=recipe.engine,
     )
     sampling = SamplingParams(settings.max_tokens, settings.temperature, settings.top_p)
+    described = recipe.model.model_copy(update={"path": model, "revision": _revision(recipe, model)})
     job.run(
         lambda foreman: (
             engine_spec(
-                recipe,
+                recipe.model_copy(update={"model": described}),
                 model=model,
                 policy=name,
                 raw_distribution=True,
@@ -137,17 +162,17 @@ def _answers(
                 foreman=foreman,
                 sampler_factory=sampler_factory,
             ),
-            sampling,
-            settings.samples,
+            Draw(sampling, settings.samples, settings.greedy),
+            _asking(recipe),
         ),
         console,
     )
-    return pyarrow.dataset.dataset(job.output, format="parquet").to_table()
+    return read_verdicts(job.output)
 
 
 def accuracy_by_problem(answers: Path) -> dict[str, float]:
     """Share of correct samples of each problem, by id, in a folder of EVALUATION_SCHEMA."""
-    return _means(pyarrow.dataset.dataset(answers, format="parquet").to_table(columns=["id", "samples"]))
+    return _means(read_verdicts(answers))
 
 
 def _means(table: pa.Table) -> dict[str, float]:

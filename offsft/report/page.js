@@ -72,7 +72,7 @@
   };
 
   const rewrites = {
-    group: (row) => row.source,
+    inGroup: (row, group) => row.source === group,
     groups: [["self", "self"], ["guided", "guided"], ["expert", "expert"]],
     columns: [
       ["Source", (row) => [
@@ -91,7 +91,7 @@
   };
 
   const evaluation = {
-    group: (row) => row.group,
+    inGroup: (row, group) => row.group === group,
     groups: [["improved", "improved", "trained"], ["worsened", "worsened", "expert"],
       ["solved", "same, solved", "base"], ["unsolved", "same, unsolved", "grid"]],
     columns: [
@@ -103,6 +103,26 @@
     ],
     details: (row, query) => ["base", "trained"].flatMap((model) =>
       (row[model] ?? []).map((sample, index) => sampleCard(sample, `${model}, sample ${index + 1}`, query))),
+  };
+
+  // A problem is in the group of every outcome that one of its samples has.
+  const samples = {
+    inGroup: (row, outcome) => [...row.samples, ...row.greedy].some((sample) => sample.outcome === outcome),
+    groups: ["correct", "wrong", "no_answer", "truncated", "timeout", "error"].map((outcome) => [outcome, words(outcome)]),
+    columns: [
+      ["Suite", (row) => [row.suite, el("span", "aside", row.id)]],
+      ["Problem", problem],
+      ["First answer", (row, query) => answers(row.samples.slice(0, 1), query)],
+      ["Samples", (row) => [
+        el("div", "stage", ...outcomes(row.samples)),
+        ...(row.greedy.length ? [el("div", "stage", "greedy:", ...outcomes(row.greedy))] : []),
+        el("span", "aside", row.model),
+      ]],
+    ],
+    details: (row, query) => [
+      ...row.samples.map((sample, index) => sampleCard(sample, `sample ${index + 1}`, query)),
+      ...row.greedy.map((sample) => sampleCard(sample, "greedy", query)),
+    ],
   };
 
   const browse = (root, view) => {
@@ -152,7 +172,7 @@
     const search = () => {
       state.page = 0;
       state.found = [...rows.keys()].filter((index) =>
-        (state.group === null || view.group(rows[index]) === state.group) && haystacks[index].includes(state.query));
+        (state.group === null || view.inGroup(rows[index], state.group)) && haystacks[index].includes(state.query));
       render();
     };
 
@@ -177,7 +197,7 @@
     };
     filter(null, "all", rows.length);
     for (const [group, label, color] of view.groups) {
-      filter(group, label, rows.filter((row) => view.group(row) === group).length, color ?? group);
+      filter(group, label, rows.filter((row) => view.inGroup(row, group)).length, color ?? group);
     }
 
     root.querySelector("thead").append(el("tr", "", ...view.columns.map(([label]) => {
@@ -198,7 +218,7 @@
     search();
   };
 
-  for (const [id, view] of [["rewrites", rewrites], ["evaluation", evaluation]]) {
+  for (const [id, view] of [["rewrites", rewrites], ["evaluation", evaluation], ["samples", samples]]) {
     const root = document.getElementById(id);
     if (root) browse(root, view);
   }

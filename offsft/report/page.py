@@ -50,7 +50,26 @@ def write_report(run: Path) -> None:
     rewrites = read_rewrites(run / "rewrites")
     answers = read_answers(run / "evaluation")
     metrics = read_metrics(run / "metrics.jsonl")
-    script = (_ASSETS / "page.js").read_text(encoding="utf-8")
+    page = render(
+        "page.html.j2",
+        name=run.resolve().name,
+        summary=summary,
+        rewrite=summary.get("rewrite"),
+        train=summary.get("train"),
+        evaluate=summary.get("evaluate"),
+        words=words,
+        drawings=draw(run, summary, rewrites, metrics),
+        rewrites_found=rewrites.carried.total if rewrites else 0,
+        browse_rewrites=browse(rewrites.carried) if rewrites else None,
+        browse_answers=_browse_answers(answers) if answers else None,
+        quarantine=read_quarantine([run / "quarantine", *sorted((run / "evaluation").glob("*quarantine"))]),
+        settings=_settings(run / "config.resolved.yaml"),
+    )
+    write_text_atomically(run / "report.html", page)
+
+
+def render(template: str, **values: Any) -> str:
+    """A self-contained page: a template with these values, the style, the script, and the hash that allows it to run."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_ASSETS),
         autoescape=True,
@@ -65,26 +84,15 @@ def write_report(run: Path) -> None:
         "nats": numbers.nats,
         "span": lambda seconds: span(seconds).replace(" ", numbers.SPACE),
     }
-    page = environment.get_template("page.html.j2").render(
-        name=run.resolve().name,
-        summary=summary,
-        rewrite=summary.get("rewrite"),
-        train=summary.get("train"),
-        evaluate=summary.get("evaluate"),
-        words=words,
-        drawings=draw(run, summary, rewrites, metrics),
-        rewrites_found=rewrites.carried.total if rewrites else 0,
-        browse_rewrites=_browse(rewrites.carried) if rewrites else None,
-        browse_answers=_browse_answers(answers) if answers else None,
-        quarantine=read_quarantine([run / "quarantine", *sorted((run / "evaluation").glob("*quarantine"))]),
-        settings=_settings(run / "config.resolved.yaml"),
+    script = (_ASSETS / "page.js").read_text(encoding="utf-8")
+    return environment.get_template(template).render(
         light_colors=Markup(palette.css_variables("light")),
         dark_colors=Markup(palette.css_variables("dark")),
         style=Markup((_ASSETS / "page.css").read_text(encoding="utf-8")),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        **values,
     )
-    write_text_atomically(run / "report.html", page)
 
 
 def safe_json(value: Any) -> Markup:
@@ -95,7 +103,8 @@ def safe_json(value: Any) -> Markup:
     return Markup(text)
 
 
-def _browse(carried: Carried) -> Browse:
+def browse(carried: Carried) -> Browse:
+    """What a page's table to browse needs."""
     return Browse(len(carried.rows), carried.total, safe_json(carried.rows))
 
 

@@ -5,6 +5,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,25 @@ def read_answers(evaluation: Path) -> Carried | None:
             if row["id"] in by_id:
                 by_id[row["id"]]["trained"] = cut_texts(row)["samples"]
     return carried if carried.rows else None
+
+
+def read_samples(evaluation: Path, models: list[str], suites: set[str]) -> Carried:
+    """Answered problems of these suites, one row for each problem and model, in turns of a file of each model.
+
+    A row holds model, suite, id, problem, answer, `samples` and `greedy` as in EVALUATION_SCHEMA.
+    """
+    carried = Carried()
+    columns = ["id", "suite", "problem", "answer", "samples", "greedy"]
+    batches = [_batches(evaluation / model, columns) for model in models]
+    for turn in zip_longest(*batches):
+        for model, batch in zip(models, turn, strict=True):
+            for row in batch.to_pylist() if batch is not None else []:
+                if row["suite"] in suites:
+                    carried.total += 1
+                    if not carried.full:
+                        carried.add({"model": model, **row})
+    carried.rows.sort(key=lambda row: (row["suite"], row["id"], models.index(row["model"])))
+    return carried
 
 
 def read_quarantine(folders: list[Path]) -> Carried:

@@ -41,6 +41,8 @@ def read_summary(run: Path) -> dict[str, Any]:
     """
     results = {stage: stage_result(run, stage) for stage in STAGES}
     finished = {stage: _measured(result) for stage, result in results.items() if result is not None}
+    if not {"base", "trained"} & finished.get("evaluate", {}).keys():
+        finished.pop("evaluate", None)  # other models than the run's own: evaluation.html shows them
     summary: dict[str, Any] = {}
     if "rewrite" in finished:
         rewrite = finished["rewrite"]

@@ -4,7 +4,6 @@ Ray Data reads and parses; the driver drops duplicates, stops at the limit and w
 size that the rewriting commits. The folder appears whole or not at all.
 """
 
-import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -18,8 +17,9 @@ import ray.data
 from ray.data.datasource.file_based_datasource import FileBasedDatasource
 
 from offsft.config import Domain, Fields, Prompt
+from offsft.contamination import Overlap
 from offsft.errors import DataError
-from offsft.problem_files import existing_files
+from offsft.problem_files import existing_files, numbered_rows
 from offsft.problems import RawRow, Reason, Rejected, parse
 from offsft.prompts import load_prompts
 from offsft.quarantine import QUARANTINE_SCHEMA, write_rejected
@@ -28,7 +28,6 @@ from offsft.rewrite.tables import PROBLEM_SCHEMA
 if TYPE_CHECKING:
     from ray.data.block import Block
 
-_READ_BYTES = 1 << 20
 _BATCH_ROWS = 256
 _PARSED_SCHEMA = pa.schema(
     [*PROBLEM_SCHEMA, *(field for field in QUARANTINE_SCHEMA if field.name not in PROBLEM_SCHEMA.names)]
@@ -37,7 +36,10 @@ _PARSED_SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where problems are and how their rows are read; see `offsft.config.Data`. `setting` names `paths` in errors."""
+    """Where problems are and how their rows are read; see `offsft.config.Data`. `setting` names `paths` in errors.
+
+    Problems that hold one of `excluded` are rejected.
+    """
 
     setting: str
     paths: list[str]
@@ -45,6 +47,7 @@ class Source:
     fields: Fields
     limit: int | None
     domain: Domain = "math"
+    excluded: Overlap | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +110,13 @@ def _accepted_and_rejected(source: Source, room: Room, files: list[str]) -> Iter
     dataset.set_name("intake")
     dataset.context.execution_options.preserve_order = True
     for batch in dataset.iter_batches(batch_format="pyarrow", batch_size=_BATCH_ROWS):
-        for row in pa.table(batch).to_pylist():
+        rows = pa.table(batch).to_pylist()
+        texts = [row["problem"] or "" for row in rows]
+        matches = source.excluded.match(texts) if source.excluded else [None] * len(rows)
+        for row, match in zip(rows, matches, strict=True):
+            if row["reason"] is None and match is not None:
+                detail = f"it holds {match.share:.0%} of the word sequences of {match.problem} (data.exclude_suites)"
+                row |= {"reason": str(Reason.CONTAMINATED), "detail": detail, "raw": row["problem"]}
             if row["reason"] is None:
                 key = bytes.fromhex(row["id"])
                 if key in seen:
@@ -127,9 +136,8 @@ class ProblemFiles(FileBasedDatasource):
         return filesystem.open_input_file(path)
 
     def _read_stream(self, f: pa.NativeFile, path: str) -> Iterator["Block"]:
-        rows = _parquet_rows(f) if path.endswith((".parquet", ".pq")) else _lines(f)
         block: list[dict[str, Any]] = []
-        for number, raw in rows:
+        for number, raw in numbered_rows(f, path):
             block.append({"file": path, "line": number, "raw": raw})
             if len(block) == _BATCH_ROWS:
                 yield _raw_block(block)
@@ -183,27 +191,6 @@ class ParseProblems:
             )
             row["raw"] = raw["raw"].decode("utf-8", "replace")
         return row
-
-
-def _lines(f: pa.NativeFile) -> Iterator[tuple[int, bytes]]:
-    """Numbered lines (from 1) of a file of any size, without the blank ones."""
-    rest, number = b"", 0
-    while chunk := f.read(_READ_BYTES):
-        *whole, rest = (rest + chunk).split(b"\n")
-        for line in whole:
-            number += 1
-            if line.strip():
-                yield number, line
-    if rest.strip():
-        yield number + 1, rest
-
-
-def _parquet_rows(f: pa.NativeFile) -> Iterator[tuple[int, bytes]]:
-    number = 0
-    for batch in pq.ParquetFile(f).iter_batches(batch_size=_BATCH_ROWS):
-        for row in batch.to_pylist():
-            number += 1
-            yield number, json.dumps(row, default=str, ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
 def _raw_block(rows: list[dict[str, Any]]) -> pa.Table:

@@ -8,12 +8,14 @@ from typing import Any
 import pyarrow.dataset
 
 from offsft.cascade import CascadeSettings
-from offsft.config import Data, Domain, Evaluate, Fields, Recipe
+from offsft.config import Domain, Fields, ProblemRows, Recipe
 from offsft.console import Console
+from offsft.contamination import Overlap
 from offsft.demo.problems import Split
 from offsft.engine_actor import SamplerFactory, engine_spec
 from offsft.engine_job import EngineJob, count_rows
 from offsft.errors import ConfigError
+from offsft.evaluate.contamination import suite_overlap
 from offsft.gap import gap_of_rewrites
 from offsft.protocols import SamplingParams
 from offsft.quarantine import reasons
@@ -89,12 +91,16 @@ def policy_name(recipe: Recipe) -> str:
     return f"{recipe.model.path}@{recipe.model.revision}" if recipe.model.revision else recipe.model.path
 
 
-def problem_source(settings: Data | Evaluate, setting: str, generated: Path, domain: Domain) -> ProblemSource:
+def problem_source(
+    settings: ProblemRows, setting: str, generated: Path, domain: Domain, excluded: Overlap | None = None
+) -> ProblemSource:
     """Where the rows are: the recipe's paths, or the file of generated problems."""
     if settings.path == "generated":
         fields = Fields(tests="tests") if domain == "code" else settings.fields
-        return ProblemSource(setting, [str(generated)], "own", fields, settings.limit, domain)
-    return ProblemSource(setting, settings.paths, settings.format, settings.fields, settings.limit, domain)
+        return ProblemSource(setting, [str(generated)], "own", fields, settings.limit, domain, excluded)
+    return ProblemSource(
+        setting, settings.paths, settings.format, settings.fields, settings.limit, domain, excluded
+    )
 
 
 def write_generated(path: Path, n: int, split: Split, recipe: Recipe) -> None:
@@ -114,7 +120,9 @@ def _take_in(recipe: Recipe, folder: RunFolder, model: str, console: Console) ->
     if recipe.data.path == "generated":
         write_generated(generated, recipe.data.generated_problems, "train", recipe)
     refused = take_in(
-        problem_source(recipe.data, "data.path", generated, recipe.domain),
+        problem_source(
+            recipe.data, "data.path", generated, recipe.domain, suite_overlap(recipe.data, recipe.evaluate.suite_folder)
+        ),
         Room(model, recipe.model.revision, recipe.prompt, recipe.model.context_tokens, recipe.rewrite.max_tokens),
         problems=folder.problems,
         quarantine=folder.quarantine,

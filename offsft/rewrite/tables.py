@@ -51,27 +51,30 @@ REWRITE_SCHEMA = pa.schema(
 )
 """`rewrites/`: one row a problem. Log-probs in nats; `behavior_logprobs` is null for expert rows."""
 
+SUITE_SCHEMA = PROBLEM_SCHEMA.append(pa.field("suite", pa.string()))
+"""`evaluation/problems/` of suites: problems, and the suite that each is of."""
+
+_SAMPLES = pa.list_(
+    pa.struct(
+        [
+            ("response", pa.string()),
+            ("outcome", pa.string()),
+            ("extracted", pa.string()),
+            ("tokens", pa.int32()),
+        ]
+    )
+)
 EVALUATION_SCHEMA = pa.schema(
     [
         ("id", pa.string()),
+        ("suite", pa.string()),
         ("problem", pa.string()),
         ("answer", pa.string()),
-        (
-            "samples",
-            pa.list_(
-                pa.struct(
-                    [
-                        ("response", pa.string()),
-                        ("outcome", pa.string()),
-                        ("extracted", pa.string()),
-                        ("tokens", pa.int32()),
-                    ]
-                )
-            ),
-        ),
+        ("samples", _SAMPLES),
+        ("greedy", _SAMPLES),
     ]
 )
-"""`evaluation/<model>/`: one row a problem, its samples nested."""
+"""`evaluation/<model>/`: one row a problem, its samples nested; `greedy` holds one more answer where it was asked for."""
 
 
 def rewrite_row(rewrite: Rewrite, *, verifier: str, policy: str, prompt_version: str) -> dict[str, Any]:

@@ -71,6 +71,9 @@ def test_the_summary_holds_every_stage(finished):
     assert summary["evaluate"]["problems"] == 6
     assert 0 <= summary["evaluate"]["base"]["accuracy"] <= 1
     assert 0 <= summary["evaluate"]["trained"]["accuracy"] <= 1
+    table = json.loads((run / "evaluation.json").read_text())
+    found = {row["model"]: row["mean"]["mean"] for row in table["rows"]}
+    assert found == pytest.approx({model: summary["evaluate"][model]["accuracy"] for model in ("base", "trained")})
     assert summary["seconds"] > 0
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.dataset
 import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
@@ -19,7 +20,9 @@ sys.path.append(str(Path(__file__).parent.parent / "unit"))
 
 from report_fixture import HOSTILE, NEEDLE, make_run  # pyright: ignore[reportMissingImports]
 
+from offsft.evaluate.table import evaluation_table, write_table
 from offsft.report import write_report
+from offsft.report.evaluation_page import write_evaluation_page
 
 pytestmark = pytest.mark.e2e
 
@@ -157,6 +160,24 @@ def test_answers_of_both_models(page: webdriver.Chrome) -> None:
     assert shown(table) == f"{counts[1]} of 40 shown"
     body_rows(table)[0].find_element(By.CSS_SELECTOR, "button.more").click()
     assert len(table.find_elements(By.CSS_SELECTOR, ".attempt")) == 4, "two samples of each model"
+
+
+def test_an_evaluations_answers_by_outcome(page: webdriver.Chrome, run: Path) -> None:
+    answers = {name: pyarrow.dataset.dataset(run / "evaluation" / name).to_table() for name in ("base", "trained")}
+    write_table(evaluation_table(answers, {"held_out": 0}), run)
+    write_evaluation_page(run)
+    page.get((run / "evaluation.html").as_uri())
+    table = page.find_element(By.ID, "samples")
+    assert shown(table) == "80 of 80 shown"
+    table.find_element(By.CSS_SELECTOR, "button[data-group=truncated]").click()
+    samples = [row["samples"] for model in answers.values() for row in model.to_pylist()]
+    cut = sum(any(sample["outcome"] == "truncated" for sample in each) for each in samples)
+    assert shown(table) == f"{cut} of 80 shown"
+    body_rows(table)[0].find_element(By.CSS_SELECTOR, "button.more").click()
+    outcomes = [kind.text for kind in table.find_elements(By.CSS_SELECTOR, ".attempt .kind")]
+    assert len(outcomes) == 2
+    assert "truncated" in outcomes
+    assert page.execute_script("return typeof window.injected") == "undefined"
 
 
 @pytest.mark.parametrize(("width", "variant"), [(1280, "wide"), (390, "narrow")])

@@ -24,6 +24,14 @@ def scripted_sampler(prompts):
     return ScriptedSampler(script, encode=prompts.response, decode=tokenizer.decode, delay_s=0.01)
 
 
+def always_right(prompts):
+    def script(prompt, number):
+        found = re.search(r"(self|guided|expert) (\d+)", prompt)
+        return f"It is \\boxed{{{found[2]}}}"
+
+    return ScriptedSampler(script, encode=prompts.response, decode=prompts._tokenizer.decode)
+
+
 def must_not_start(prompts):
     raise AssertionError("an engine was started although all was done")
 

@@ -177,7 +177,8 @@ def _evaluate(draw: random.Random, run: Path, held_out: int, samples: int) -> No
             problem = (
                 HOSTILE if index == 0 else f"{_NAMES[index % 8]} has {30 + index} bolts and buys 10 more. How many now?"
             )
-            rows.append({"id": f"h{index:07x}", "problem": problem, "answer": str(answer), "samples": judged})
+            about = {"id": f"h{index:07x}", "suite": "held_out", "problem": problem, "answer": str(answer)}
+            rows.append({**about, "samples": judged, "greedy": []})
         _write_parts(run / "evaluation" / model, rows if model == "base" else rows[::-1], EVALUATION_SCHEMA)
         means[model] = [sum(s["outcome"] == "correct" for s in row["samples"]) / samples for row in rows]
         mean, stderr = _mean_and_stderr(means[model])

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 HEAVY = {"ray", "vllm", "deepspeed", "torch", "transformers", "fastapi"}
 
 FLOOR_0 = {"errors", "records", "protocols", "strict", "disk_full", "config", "recipes", "run_folder"}
-FLOOR_1 = {"gap", "quarantine", "stopping", "problem_files", "run_lock", "boxed", "problems", "prompts", "cascade", "batching", "verify", "console", "demo", "train.zero", "train.schedule"}  # fmt: skip
+FLOOR_1 = {"gap", "quarantine", "stopping", "problem_files", "contamination", "evaluate.suites", "evaluate.metrics", "run_lock", "boxed", "problems", "prompts", "cascade", "batching", "verify", "console", "demo", "train.zero", "train.schedule"}  # fmt: skip
 FLOOR_1T = {"objectives", "fused_head"}
 FLOOR_2 = {"compare", "sampling", "rewrite", "train", "evaluate", "report", "progress", "engine_actor", "engine_job", "ray_session", "foreman", "pipeline"}  # fmt: skip
 
@@ -27,6 +27,11 @@ ALLOWED_HEAVY = {
     "sampling.scripted": set(),
     "rewrite": {"ray"},
     "evaluate": {"ray"},
+    "evaluate.suites": set(),
+    "evaluate.metrics": set(),
+    "evaluate.table": set(),
+    "evaluate.contamination": set(),
+    "evaluate.problems": set(),
     "report": set(),
     "compare": set(),
     "progress": {"ray"},
