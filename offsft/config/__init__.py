@@ -10,6 +10,7 @@ from offsft.config.evaluate import Evaluate
 from offsft.config.model import Model, Prompt
 from offsft.config.recipe import Recipe
 from offsft.config.rewrite import Engine, Rewrite
+from offsft.config.serve import Generator, Limits, Routing, ServedModel, Serving
 from offsft.config.train import Lora, SourceWeights, Train
 from offsft.config.verify import Verify
 
@@ -23,11 +24,16 @@ __all__ = [
     "Fields",
     "Gap",
     "GapSide",
+    "Generator",
+    "Limits",
     "Lora",
     "Model",
     "Prompt",
     "Recipe",
     "Rewrite",
+    "Routing",
+    "ServedModel",
+    "Serving",
     "SourceWeights",
     "Train",
     "Verify",
