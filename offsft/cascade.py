@@ -115,7 +115,9 @@ async def rewrite(
     kept: _Kept | None = None
     for stage, waves, ids, least_tokens in stages:
         if kept is None and waves:
-            kept = await _stage(stage, waves, ids, least_tokens, problem, sampler, verifier, settings, observer, attempts)
+            kept = await _stage(
+                stage, waves, ids, least_tokens, problem, sampler, verifier, settings, observer, attempts
+            )
     if kept is None:
         kept = _Kept(Source.EXPERT, problem.solution, expert_ids, None)
     policy_logprobs, expert_logprobs = await _score(kept, prompt_ids, expert_ids, sampler, settings)

@@ -25,14 +25,14 @@ _ABOUT = """Rewrite expert solutions into the model's own words, and generate wi
 Errors have OpenAI's shape. Every answer has an `x-request-id`, which the logs carry."""
 
 
-def build_app(parts: Parts) -> FastAPI:
-    """The whole application; the OpenAI routes are there if a served model can answer them."""
+def build_app(parts: Parts, *, openai: bool) -> FastAPI:
+    """The whole application; with `openai`, the served models answer OpenAI's routes too, which needs Ray."""
     app = FastAPI(title="offsft", version=__version__, description=_ABOUT)
     add_handlers(app, parts.limits.retry_after_s)
-    # Shows the keys' field in /docs; the guard in front is what checks them.
-    documented = [Depends(HTTPBearer(auto_error=False, description="An API key, where the operator has set any."))]
+    # Shows the key's field in /docs; the guard in front is what checks it.
+    documented = [Depends(HTTPBearer(auto_error=False))] if parts.keys.required else []
     app.include_router(router(parts), dependencies=documented)
-    if any(served.openai is not None for served in parts.models.served.values()):
+    if openai:
         from services.openai_routes import openai_router
 
         app.include_router(openai_router(parts), dependencies=documented)
@@ -89,6 +89,4 @@ class Canary:
             reason = f"does not answer: {error}"
         else:
             return
-        raise ApiError(
-            503, f"{served.name} {reason}", code="not_ready", retry_after_s=self._parts.limits.retry_after_s
-        )
+        raise ApiError(503, f"{served.name} {reason}", code="not_ready", retry_after_s=self._parts.limits.retry_after_s)

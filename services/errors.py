@@ -43,6 +43,10 @@ class ApiError(HTTPException):
         self.param = param
 
 
+class GoneError(Exception):
+    """The client went away; nobody waits for an answer."""
+
+
 def body_of(error: HTTPException | StarletteHTTPException) -> dict[str, Any]:
     """`{"error": {...}}` for an HTTP error, our own or the framework's."""
     status = error.status_code
@@ -99,7 +103,11 @@ def _invalid(error: RequestValidationError) -> ApiError:
     if first["type"] == "json_invalid":
         return ApiError(400, f"the body is not valid JSON: {first['ctx']['error']}", code="invalid_json")
     if first["type"] == "model_attributes_type" and first["loc"] == ("body",):
-        return ApiError(400, "the body must be a JSON object, sent as content-type application/json", code="invalid_json")
+        return ApiError(
+            400, "the body must be a JSON object, sent as content-type application/json", code="invalid_json"
+        )
     path = ".".join(str(part) for part in first["loc"] if part != "body") or "body"
     more = f" (and {len(error.errors()) - 1} more)" if len(error.errors()) > 1 else ""
-    return ApiError(400, f"{path}: {first['msg'][:1].lower()}{first['msg'][1:]}{more}", code="invalid_value", param=path)
+    return ApiError(
+        400, f"{path}: {first['msg'][:1].lower()}{first['msg'][1:]}{more}", code="invalid_value", param=path
+    )

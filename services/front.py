@@ -16,7 +16,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from offsft.config import Limits
-from services.errors import ApiError, api_error, response_of
+from services.errors import ApiError, GoneError, api_error, response_of
 from services.gate import Rates
 from services.keys import Keys
 
@@ -52,7 +52,8 @@ class AccessLog:
         self._retry_after_s = retry_after_s
         if path is not None:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-        self._file = sys.stdout if path is None else Path(path).open("a", encoding="utf-8", buffering=1)
+        # Open as long as the process lives.
+        self._file = sys.stdout if path is None else Path(path).open("a", encoding="utf-8")  # noqa: SIM115
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -74,6 +75,8 @@ class AccessLog:
 
         try:
             await self._app(scope, receive, send_with_id)
+        except GoneError:
+            logger.info("the client of request %s went away", note.request_id)
         except Exception as error:  # the last line of defence: whatever it is, the client gets no traceback
             logger.exception("request %s failed", note.request_id)
             if not status:

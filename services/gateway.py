@@ -1,10 +1,12 @@
 """The Serve application that everybody talks to: the FastAPI application over the engines of the generator applications."""
 
+import asyncio
 from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
 from ray import serve
+from ray.llm._internal.serve.core.configs.openai_api_models import ModelCard
 from ray.serve import Application
 from ray.serve.llm.ingress import OpenAiIngress
 
@@ -33,38 +35,37 @@ class Gateway:
         self._recipe = recipe_at(settings.recipe)
         self._keys = Keys(settings.keys_file)
         refuse_open_door(_http_host(), self._keys)
-        self._models: Models | None = None
+        self._models = Models()
 
-    def reconfigure(self, user_config: dict[str, Any]) -> None:
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Serve other models from now on; requests that have one in hand keep it."""
         routing = checked(Routing, user_config, "the gateway's user_config")
-        known = [] if self._models is None else list(self._models.served.values())
-        models = [_kept(known, model, self._recipe) or _served(model, self._recipe) for model in routing.models]
-        if self._models is None:
-            self._models = Models(models, routing.default)
-        else:
-            self._models.replace(models, routing.default)
+        known = list(self._models.served.values())
+        models = [await asyncio.to_thread(_served, model, self._recipe) for model in routing.models]
+        self._models.replace([_as_before(known, model) for model in models], routing.default)
 
     async def __serve_build_asgi_app__(self) -> FastAPI:
-        assert self._models is not None, "Serve calls reconfigure before it asks for the application"
         settings, recipe = self._settings, self._recipe
         cascade = cascade_settings(recipe.rewrite, recipe.model.context_tokens)
-        return build_app(
-            Parts(
-                limits=settings.limits,
-                keys=self._keys,
-                gate=Gate(settings.limits),
-                models=self._models,
-                rewriter=Rewriter(cascade, open_verifier(recipe.verify), settings.limits),
-                verifier_kind=recipe.verify.kind,
-                ready_timeout_s=settings.ready_timeout_s,
-                access_log=settings.access_log,
-            )
+        parts = Parts(
+            limits=settings.limits,
+            keys=self._keys,
+            gate=Gate(settings.limits),
+            models=self._models,
+            rewriter=Rewriter(cascade, open_verifier(recipe.verify), settings.limits),
+            verifier_kind=recipe.verify.kind,
+            ready_timeout_s=settings.ready_timeout_s,
+            access_log=settings.access_log,
         )
+        return build_app(parts, openai=True)
+
+    def revisions(self) -> dict[str, str]:
+        """The models of this replica, each with the revision that new requests get."""
+        return {served.name: served.revision for served in self._models.served.values()}
 
     def in_hand(self, application: str) -> int:
         """Requests of this replica that work with the engine of a generator application."""
-        return 0 if self._models is None else self._models.in_hand(application)
+        return self._models.in_hand(application)
 
 
 def application(args: dict[str, Any]) -> Application:
@@ -72,21 +73,15 @@ def application(args: dict[str, Any]) -> Application:
     return Gateway.bind(checked(Serving, args, "gateway"))
 
 
-def _kept(known: list[Served], model: ServedModel, recipe: Recipe) -> Served | None:
-    """The same weights as before, whose tokenizer is loaded already."""
-    same = [s for s in known if (s.name, s.application) == (model.name, model.application)]
-    return same[0] if same and same[0].revision == _revision(model) else None
-
-
-def _revision(model: ServedModel) -> str:
-    return revision_of(model_folder(model.path), model.revision)
+def _as_before(known: list[Served], model: Served) -> Served:
+    """The one that is served already, where it has the same weights: its tokenizer is loaded."""
+    identity = (model.name, model.application, model.revision)
+    return next((served for served in known if (served.name, served.application, served.revision) == identity), model)
 
 
 def _served(model: ServedModel, recipe: Recipe) -> Served:
     folder = model_folder(model.path)
     handle = serve.get_deployment_handle(deployment_name(model.name), app_name=model.application)
-    from ray.llm._internal.serve.core.configs.openai_api_models import ModelCard
-
     card = ModelCard(id=model.name, object="model", owned_by="offsft", permission=[], metadata={})
     return Served(
         model.name,

@@ -109,7 +109,9 @@ def _parsed(lines: list[str], where: str) -> dict[str, bytes]:
         if match is None:
             raise ConfigError(f"{where}, entry {number}: write `name: key`, without spaces in either")
         if len(match["key"]) < _LEAST_CHARACTERS:
-            raise ConfigError(f"{where}, entry {number}: the key {match['name']} has under {_LEAST_CHARACTERS} characters")
+            raise ConfigError(
+                f"{where}, entry {number}: the key {match['name']} has under {_LEAST_CHARACTERS} characters"
+            )
         if match["name"] in keys:
             raise ConfigError(f"{where}, entry {number}: there are two keys named {match['name']}")
         keys[match["name"]] = hashlib.sha256(match["key"].encode()).digest()

@@ -57,9 +57,10 @@ class Served:
 class Models:
     """The table of served models; replaced as a whole."""
 
-    def __init__(self, models: list[Served], default: str) -> None:
+    def __init__(self) -> None:
         self._all: list[Served] = []
-        self.replace(models, default)
+        self.served: dict[str, Served] = {}
+        self.default = ""
 
     def replace(self, models: list[Served], default: str) -> None:
         """From now on requests get these; those that have one in hand keep it."""

@@ -54,7 +54,9 @@ def _check(parts: Parts, samples: int, max_tokens: int | None) -> None:
     limits = parts.limits
     for figure, limit, param in ((samples, limits.samples, "n"), (max_tokens or 0, limits.max_tokens, "max_tokens")):
         if figure > limit:
-            raise ApiError(422, f"{param} comes to {figure}, and the limit is {limit}", code="beyond_limit", param=param)
+            raise ApiError(
+                422, f"{param} comes to {figure}, and the limit is {limit}", code="beyond_limit", param=param
+            )
 
 
 async def _answer(parts: Parts, body: Any, request: Request, method: str) -> Response:

@@ -56,7 +56,13 @@ class Rewriter:
     limits: Limits
 
     async def rewrite(
-        self, body: RewriteProblem, served: Served, note: Note, *, queued_s: float = 0.0, observer: Observer | None = None
+        self,
+        body: RewriteProblem,
+        served: Served,
+        note: Note,
+        *,
+        queued_s: float = 0.0,
+        observer: Observer | None = None,
     ) -> RewriteAnswer:
         """The answer to one problem.
 
@@ -97,7 +103,12 @@ class Rewriter:
         """
         stages = list(_STAGES) if body.stages is None else list(body.stages)
         if stages != [stage for stage in _STAGES if stage in stages]:
-            raise ApiError(422, "stages must each be named once, in the order self, guided, expert", code="invalid_value", param="stages")
+            raise ApiError(
+                422,
+                "stages must each be named once, in the order self, guided, expert",
+                code="invalid_value",
+                param="stages",
+            )
         return stages
 
     def _settings_for(self, body: RewriteProblem) -> CascadeSettings:
@@ -108,7 +119,9 @@ class Rewriter:
             base,
             self_waves=() if "self" not in stages else base.self_waves if own is None else tuple(own),
             guided_waves=() if "guided" not in stages else base.guided_waves if guided is None else tuple(guided),
-            sampling=base.sampling if body.temperature is None else replace(base.sampling, temperature=body.temperature),
+            sampling=base.sampling
+            if body.temperature is None
+            else replace(base.sampling, temperature=body.temperature),
             keep_text=True,
         )
         samples = sum(settings.self_waves) + sum(settings.guided_waves)

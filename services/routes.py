@@ -14,7 +14,7 @@ from starlette.types import Receive
 from offsft.demo.problems import generate
 from offsft.records import Attempt, Problem, Source
 from services import wire
-from services.errors import ApiError, ErrorBody, api_error, body_of
+from services.errors import ApiError, ErrorBody, GoneError, api_error, body_of
 from services.front import Note, note_of
 from services.gate import Ticket
 from services.models import Served
@@ -31,13 +31,17 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     503: {"model": ErrorBody, "description": "The queue is full or an engine is being restarted; see Retry-After."},
     504: {"model": ErrorBody, "description": "The request took longer than limits.deadline_s."},
 }
-_EVENTS = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}
+_EVENT = {
+    "type": "object",
+    "required": ["data"],
+    "properties": {
+        "event": {"enum": ["start", "stage", "attempt", "result", "error", "message"]},
+        "data": {"type": "string", "description": "JSON; `[DONE]` at the very end."},
+    },
+}
+_EVENTS = {200: {"content": {"text/event-stream": {"schema": _EVENT}}}}
 _LINES = {200: {"content": {"application/x-ndjson": {"schema": {"type": "string"}}}}}
 _EXAMPLES = 6
-
-
-class GoneError(Exception):
-    """The client went away; nobody waits for an answer."""
 
 
 async def or_gone(receive: Receive, work: Any) -> Any:

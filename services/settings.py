@@ -26,7 +26,9 @@ def checked(kind: type[T], tree: dict[str, Any], where: str) -> T:
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
-        lines = [f"{where}: {'.'.join(map(str, e['loc'])) or 'settings'}={e['input']!r}: {e['msg']}" for e in error.errors()]
+        lines = [
+            f"{where}: {'.'.join(map(str, e['loc'])) or 'settings'}={e['input']!r}: {e['msg']}" for e in error.errors()
+        ]
         raise ConfigError("\n".join(lines)) from None
 
 

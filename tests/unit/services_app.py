@@ -1,8 +1,6 @@
 """The application over a scripted sampler, as several tests use it."""
 
-import contextlib
 import re
-import time
 
 import httpx
 from starlette.testclient import TestClient
@@ -58,12 +56,14 @@ def served(name="base", revision="r1", sampler=scripted, **more):
 
 def make_parts(*, models=None, default="base", keys=None, access_log=None, ready_timeout_s=5.0, **limits):
     limits = Limits(**limits)
+    table = Models()
+    table.replace(models or [served()], default)
     cascade = cascade_settings(RECIPE.rewrite, RECIPE.model.context_tokens)
     return Parts(
         limits=limits,
         keys=keys or Keys(),
         gate=Gate(limits),
-        models=Models(models or [served()], default),
+        models=table,
         rewriter=Rewriter(cascade, verify, limits),
         verifier_kind="math",
         ready_timeout_s=ready_timeout_s,
@@ -72,11 +72,11 @@ def make_parts(*, models=None, default="base", keys=None, access_log=None, ready
 
 
 def client_of(parts):
-    return TestClient(build_app(parts), raise_server_exceptions=False)
+    return TestClient(build_app(parts, openai=False), raise_server_exceptions=False)
 
 
 def async_client(parts):
-    return httpx.AsyncClient(transport=httpx.ASGITransport(build_app(parts)), base_url="http://test")
+    return httpx.AsyncClient(transport=httpx.ASGITransport(build_app(parts, openai=False)), base_url="http://test")
 
 
 def problem(fate="self", number=7, **more):
@@ -90,14 +90,3 @@ def events(text):
         fields = dict(line.split(": ", 1) for line in block.split("\n"))
         found.append((fields.get("event"), fields["data"]))
     return found
-
-
-def eventually(condition, seconds=20):
-    """Wait for what must come true."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come true"
-        time.sleep(0.01)
-
-
-suppressed = contextlib.suppress
