@@ -1,8 +1,8 @@
 """python -m jobs.serve [CONFIG.yaml] [model=FOLDER] [host=ADDRESS] [port=NUMBER]
 
 Serve models over HTTP until a signal comes: services/local.yaml (or CONFIG.yaml, in the Ray Serve schema), and beside its
-model a trained one, which is then the default: model=FOLDER, or else what `make demo` left in runs/demo/model. Joins the
-Ray cluster of RAY_ADDRESS, or starts a local one. API keys and limits: docs/serving.md.
+model a trained one, which is then the default: model=FOLDER, or else what `make demo` left in runs/demo/model; `model=` for none.
+Joins the Ray cluster of RAY_ADDRESS, or starts a local one. API keys and limits: docs/serving.md.
 """
 
 import sys
@@ -20,6 +20,7 @@ def _serve(config_path: Path, settings: dict[str, str]) -> None:
     import socket
     import threading
 
+    import ray
     from ray import serve
 
     from offsft.config import Cluster
@@ -43,7 +44,8 @@ def _serve(config_path: Path, settings: dict[str, str]) -> None:
             raise ConfigError(
                 f"{http['host']}:{http['port']} cannot be used: {error.strerror}; give port=..."
             ) from None
-    trained = settings.get("model") or (str(_DEMO) if (_DEMO / "config.json").exists() else None)
+    demo = str(_DEMO) if (_DEMO / "config.json").exists() else ""
+    trained = settings.get("model", demo)
     if trained:
         config = control.with_model(config, "trained", trained)
     config["http_options"] = http
@@ -59,7 +61,8 @@ def _serve(config_path: Path, settings: dict[str, str]) -> None:
             control.submit(config)
             control.wait_until_running(names)
             address = f"http://{http['host']}:{http['port']}"
-            console.say(f"serving on {address}; its documentation is {address}/docs. Ctrl-C ends it")
+            cluster = ray.get_runtime_context().gcs_address
+            console.say(f"serving on {address} (documentation: {address}/docs; Ray: {cluster}). Ctrl-C ends it")
             stop.wait()
             console.say("finishing what is in work")
             # The gateway first: its requests still need the engines.

@@ -25,20 +25,22 @@ _ABOUT = """Rewrite expert solutions into the model's own words, and generate wi
 Errors have OpenAI's shape. Every answer has an `x-request-id`, which the logs carry."""
 
 
-def build_app(parts: Parts, *, openai: bool) -> FastAPI:
-    """The whole application; with `openai`, the served models answer OpenAI's routes too, which needs Ray."""
+def build_app(parts: Parts, *, on_serve: bool) -> FastAPI:
+    """The whole application. `on_serve`: on Ray Serve, with OpenAI's routes; its proxy returns the request's id itself."""
     app = FastAPI(title="offsft", version=__version__, description=_ABOUT)
     add_handlers(app, parts.limits.retry_after_s)
     # Shows the key's field in /docs; the guard in front is what checks it.
     documented = [Depends(HTTPBearer(auto_error=False))] if parts.keys.required else []
     app.include_router(router(parts), dependencies=documented)
-    if openai:
+    if on_serve:
         from services.openai_routes import openai_router
 
         app.include_router(openai_router(parts), dependencies=documented)
     _add_health(app, parts)
     app.add_middleware(Guard, keys=parts.keys, limits=parts.limits)
-    app.add_middleware(AccessLog, path=parts.access_log, retry_after_s=parts.limits.retry_after_s)
+    app.add_middleware(
+        AccessLog, path=parts.access_log, retry_after_s=parts.limits.retry_after_s, returns_id=not on_serve
+    )
     return app
 
 

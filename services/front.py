@@ -2,7 +2,6 @@
 
 import json
 import logging
-import re
 import sys
 import time
 import uuid
@@ -20,7 +19,7 @@ from services.errors import ApiError, GoneError, api_error, response_of
 from services.gate import Rates
 from services.keys import Keys
 
-_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_LONGEST_ID = 200
 _GONE = 499
 """What the log says of a client that went away before its answer was complete."""
 
@@ -47,9 +46,10 @@ def note_of(scope: MutableMapping[str, Any]) -> Note:
 class AccessLog:
     """Outermost: gives each request an id, writes its line as it ends, and lets no exception out."""
 
-    def __init__(self, app: ASGIApp, path: str | None, retry_after_s: float) -> None:
+    def __init__(self, app: ASGIApp, path: str | None, retry_after_s: float, returns_id: bool) -> None:
         self._app = app
         self._retry_after_s = retry_after_s
+        self._returns_id = returns_id
         if path is not None:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
         # Open as long as the process lives.
@@ -59,8 +59,7 @@ class AccessLog:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id", "")
-        note = Note(given if _ID.fullmatch(given) else uuid.uuid4().hex)
+        note = Note(Headers(scope=scope).get("x-request-id", "")[:_LONGEST_ID] or uuid.uuid4().hex)
         scope.setdefault("state", {})["note"] = note
         started_s = time.monotonic()
         status, ended = 0, False
@@ -69,7 +68,8 @@ class AccessLog:
             nonlocal status, ended
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["x-request-id"] = note.request_id
+                if self._returns_id:
+                    MutableHeaders(scope=message)["x-request-id"] = note.request_id
             ended = ended or (message["type"] == "http.response.body" and not message.get("more_body"))
             await send(message)
 

@@ -57,7 +57,7 @@ class Gateway:
             ready_timeout_s=settings.ready_timeout_s,
             access_log=settings.access_log,
         )
-        return build_app(parts, openai=True)
+        return build_app(parts, on_serve=True)
 
     def revisions(self) -> dict[str, str]:
         """The models of this replica, each with the revision that new requests get."""
@@ -103,5 +103,5 @@ def _http_host() -> str:
     from ray.serve.context import _get_global_client
 
     client = _get_global_client()
-    assert client is not None
-    return client.http_config.host
+    assert client is not None, "a replica runs in Serve"
+    return str(client.http_config.host)

@@ -3,12 +3,13 @@
 import asyncio
 import json
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
 
 import ray.exceptions
 from fastapi import APIRouter, Request
+from pydantic import TypeAdapter
 from ray.llm._internal.serve.core.configs.openai_api_models import OpenAIHTTPException
 from ray.serve.exceptions import RayServeException
 from ray.serve.llm.openai_api_models import ChatCompletionRequest, CompletionRequest
@@ -98,18 +99,15 @@ def _ask_for_usage(body: Any) -> bool:
     """Have a stream end with its usage, for the log; whether the client wants to see it."""
     if not body.stream:
         return True
-    from vllm.entrypoints.openai.engine.protocol import StreamOptions
-
     shows = body.stream_options is not None and bool(body.stream_options.include_usage)
-    if body.stream_options is None:
-        body.stream_options = StreamOptions(include_usage=True)
-    else:
-        body.stream_options.include_usage = True
+    asked = {} if body.stream_options is None else body.stream_options.model_dump(exclude_unset=True)
+    kind = type(body).model_fields["stream_options"].annotation
+    body.stream_options = TypeAdapter(kind).validate_python({**asked, "include_usage": True})
     return shows
 
 
 async def _streamed(
-    chunks: AsyncIterator[Any], note: Note, shows_usage: bool, deadline_s: float, held: AsyncExitStack
+    chunks: AsyncIterable[Any], note: Note, shows_usage: bool, deadline_s: float, held: AsyncExitStack
 ) -> AsyncIterator[str]:
     """The chunks without a usage that was not asked for; an engine that dies in between ends it with an error event."""
     async with held:

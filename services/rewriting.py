@@ -101,7 +101,7 @@ class Rewriter:
         Raises:
             ApiError: they are not in order.
         """
-        stages = list(_STAGES) if body.stages is None else list(body.stages)
+        stages: list[str] = list(_STAGES if body.stages is None else body.stages)
         if stages != [stage for stage in _STAGES if stage in stages]:
             raise ApiError(
                 422,

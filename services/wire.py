@@ -1,6 +1,6 @@
 """Bodies of our own routes: strict, so that a field that is not understood is refused instead of dropped."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,6 +14,10 @@ _PROBLEM = {
     "problem": "Mia has 3 boxes with 4 pens each. How many pens does she have?",
     "solution": "3 * 4 = 12. \\boxed{12}",
 }
+
+
+def _example(body: dict[str, Any]) -> Any:
+    return {"examples": [body]}
 
 
 class Body(BaseModel):
@@ -32,7 +36,7 @@ class Waves(Body):
 class RewriteProblem(Body):
     """A problem and its expert solution, to be taken through the cascade."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [_PROBLEM]})
+    model_config = ConfigDict(json_schema_extra=_example(_PROBLEM))
 
     problem: Text
     """The problem's text."""
@@ -53,7 +57,7 @@ class RewriteProblem(Body):
 class RewriteRequest(RewriteProblem):
     """As a problem of a batch; with `stream`, server-sent events tell each attempt as it is judged."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [_PROBLEM | {"keep_attempts": True}]})
+    model_config = ConfigDict(json_schema_extra=_example(_PROBLEM | {"keep_attempts": True}))
 
     model: str | None = None
     """One of GET /v1/models; without it the default."""
@@ -63,7 +67,7 @@ class RewriteRequest(RewriteProblem):
 class BatchRequest(Body):
     """Several problems; the results come as they are ready."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"problems": [_PROBLEM]}]})
+    model_config = ConfigDict(json_schema_extra=_example({"problems": [_PROBLEM]}))
 
     problems: list[RewriteProblem] = Field(min_length=1)
     model: str | None = None
@@ -72,9 +76,7 @@ class BatchRequest(Body):
 class VerifyRequest(Body):
     """A response and the reference answer."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"response": "It is \\boxed{\\frac{1}{2}}", "answer": "0.5"}]}
-    )
+    model_config = ConfigDict(json_schema_extra=_example({"response": "It is \\boxed{\\frac{1}{2}}", "answer": "0.5"}))
 
     response: str
     answer: Text

@@ -72,11 +72,11 @@ def make_parts(*, models=None, default="base", keys=None, access_log=None, ready
 
 
 def client_of(parts):
-    return TestClient(build_app(parts, openai=False), raise_server_exceptions=False)
+    return TestClient(build_app(parts, on_serve=False), raise_server_exceptions=False)
 
 
 def async_client(parts):
-    return httpx.AsyncClient(transport=httpx.ASGITransport(build_app(parts, openai=False)), base_url="http://test")
+    return httpx.AsyncClient(transport=httpx.ASGITransport(build_app(parts, on_serve=False)), base_url="http://test")
 
 
 def problem(fate="self", number=7, **more):

@@ -160,7 +160,7 @@ def test_a_client_that_goes_away_ends_its_sampling(route, body, tmp_path):
 
     async def run():
         parts, slow = slow_parts(access_log=str(log))
-        app, gone, content = build_app(parts, openai=False), asyncio.Event(), json.dumps(body).encode()
+        app, gone, content = build_app(parts, on_serve=False), asyncio.Event(), json.dumps(body).encode()
         messages = [{"type": "http.request", "body": content, "more_body": False}]
 
         async def receive():

@@ -15,7 +15,7 @@ KEY = "a-key-of-sufficient-length"
 
 with mock.patch.dict(os.environ, {ENVIRONMENT: f"me:{KEY}"}):
     parts = make_parts(keys=Keys(), requests_per_minute=1e9, burst=10**9)
-schema = schemathesis.openapi.from_asgi("/openapi.json", build_app(parts, openai=False))
+schema = schemathesis.openapi.from_asgi("/openapi.json", build_app(parts, on_serve=False))
 
 
 @schema.parametrize()
