@@ -16,6 +16,7 @@ _DEMO = _ROOT / "runs" / "demo" / "model"
 
 
 def _serve(config_path: Path, settings: dict[str, str]) -> None:
+    import os
     import signal
     import socket
     import threading
@@ -28,13 +29,15 @@ def _serve(config_path: Path, settings: dict[str, str]) -> None:
     from offsft.errors import ConfigError
     from offsft.ray_session import ray_session
     from services import control
-    from services.keys import Keys, refuse_open_door
+    from services.keys import ENVIRONMENT, Keys, refuse_open_door
 
     console = Console()
     config = control.read_config(config_path)
     gateway: dict[str, Any] = next((a for a in config["applications"] if a["name"] == control.GATEWAY), {})
     http = {"host": "127.0.0.1", "port": 8000, **config.get("http_options", {})}
     http |= {"host": settings.get("host", http["host"]), "port": _port(settings.get("port", http["port"]))}
+    if os.environ.get("RAY_ADDRESS") and os.environ.get(ENVIRONMENT):
+        raise ConfigError(f"{ENVIRONMENT} does not reach a Ray cluster that runs already; give the gateway a keys_file")
     refuse_open_door(http["host"], Keys(gateway.get("args", {}).get("keys_file")))
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -3,8 +3,8 @@
 import asyncio
 import json
 import secrets
-from collections.abc import AsyncIterable, AsyncIterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
 import ray.exceptions
@@ -16,11 +16,12 @@ from ray.serve.llm.openai_api_models import ChatCompletionRequest, CompletionReq
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from offsft.sampling.handle import engine_error
-from services.errors import ApiError
+from services.errors import ApiError, api_error, body_of
 from services.front import Note, note_of
 from services.models import Served
 from services.parts import Parts
-from services.routes import ERRORS, or_gone
+from services.routes import ERRORS
+from services.streaming import HeldResponse, or_gone
 
 _CHAT = {"messages": [{"role": "user", "content": "What is 3 * 4?"}], "max_tokens": 32}
 _COMPLETION = {"prompt": "3 * 4 =", "max_tokens": 8, "logprobs": 1}
@@ -78,10 +79,10 @@ async def _answer(parts: Parts, body: Any, request: Request, method: str) -> Res
             response = await or_gone(request.receive, _asked(served, method, body, request))
         response.headers["x-model-revision"] = served.revision
         if isinstance(response, StreamingResponse):
-            response.body_iterator = _streamed(
-                response.body_iterator, note, shows_usage, ticket.deadline_s, stack.pop_all()
-            )
-        elif isinstance(response, JSONResponse):
+            chunks = _streamed(response.body_iterator, note, shows_usage, ticket.deadline_s)
+            headers = {"x-model-revision": served.revision}
+            return HeldResponse(chunks, stack.pop_all(), media_type="text/event-stream", headers=headers)
+        if isinstance(response, JSONResponse):
             _count(note, json.loads(bytes(response.body)).get("usage"))
         return response
 
@@ -106,11 +107,9 @@ def _ask_for_usage(body: Any) -> bool:
     return shows
 
 
-async def _streamed(
-    chunks: AsyncIterable[Any], note: Note, shows_usage: bool, deadline_s: float, held: AsyncExitStack
-) -> AsyncIterator[str]:
+async def _streamed(chunks: Any, note: Note, shows_usage: bool, deadline_s: float) -> AsyncGenerator[str, None]:
     """The chunks without a usage that was not asked for; an engine that dies in between ends it with an error event."""
-    async with held:
+    async with aclosing(chunks):
         try:
             async with asyncio.timeout_at(deadline_s):
                 async for chunk in chunks:
@@ -120,8 +119,6 @@ async def _streamed(
                     if text:
                         yield text
         except (ray.exceptions.RayError, RayServeException, TimeoutError) as error:
-            from services.errors import api_error, body_of
-
             known = error if isinstance(error, TimeoutError) else engine_error(error)
             yield f"data: {json.dumps(body_of(api_error(known, 0)))}\n\ndata: [DONE]\n\n"
 

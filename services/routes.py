@@ -3,23 +3,23 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import StreamingResponse
-from starlette.types import Receive
 
 from offsft.demo.problems import generate
 from offsft.records import Attempt, Problem, Source
 from services import wire
-from services.errors import ApiError, ErrorBody, GoneError, api_error, body_of
+from services.errors import ApiError, ErrorBody, api_error, body_of
 from services.front import Note, note_of
 from services.gate import Ticket
 from services.models import Served
 from services.parts import Parts
 from services.rewriting import attempt_told
+from services.streaming import HeldResponse, ended, or_gone
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorBody, "description": "The body is no JSON, or a field is missing, unknown or of a wrong type."},
@@ -44,30 +44,6 @@ _LINES: dict[int | str, dict[str, Any]] = {200: {"content": {"application/x-ndjs
 _EXAMPLES = 6
 
 
-async def or_gone(receive: Receive, work: Any) -> Any:
-    """Await `work`, and cancel it when the client goes away, so that its sampling ends.
-
-    Raises:
-        GoneError: it went away.
-    """
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_gone(receive))
-    try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        raise GoneError
-    finally:
-        gone.cancel()
-        task.cancel()
-        await asyncio.wait({task})
-
-
-async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
 def router(parts: Parts) -> APIRouter:
     """The routes over what they work with."""
     routes = APIRouter(prefix="/v1", responses=ERRORS)
@@ -84,8 +60,10 @@ def router(parts: Parts) -> APIRouter:
             if not body.stream:
                 return await or_gone(request.receive, _within(ticket, parts, body, served, note))
             stages = parts.rewriter.stages(body)
-            events = _events(parts, body, served, note, ticket, stages, stack.pop_all())
-            return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+            events = _events(parts, body, served, note, ticket, stages)
+            return HeldResponse(
+                events, stack.pop_all(), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
+            )
 
     @routes.post("/rewrite/batch", response_class=StreamingResponse, responses=_LINES, tags=["rewrite"])
     async def batch(body: wire.BatchRequest, request: Request) -> StreamingResponse:
@@ -99,8 +77,8 @@ def router(parts: Parts) -> APIRouter:
             served = stack.enter_context(parts.models.taken(body.model))
             note.model = f"{served.name}@{served.revision}"
             stack.callback((await parts.gate.enter()).close)
-            lines = _lines(parts, body, served, note, stack.pop_all())
-            return StreamingResponse(lines, media_type="application/x-ndjson")
+            lines = _lines(parts, body, served, note)
+            return HeldResponse(lines, stack.pop_all(), media_type="application/x-ndjson")
 
     @routes.post("/verify", response_model=wire.VerifyAnswer, tags=["rewrite"])
     async def verify(body: wire.VerifyRequest) -> wire.VerifyAnswer:
@@ -168,15 +146,9 @@ class _Teller:
 
 
 async def _events(
-    parts: Parts,
-    body: wire.RewriteRequest,
-    served: Served,
-    note: Note,
-    ticket: Ticket,
-    stages: list[str],
-    held: AsyncExitStack,
-) -> AsyncIterator[str]:
-    """Server-sent events of one rewrite; `held` is let go at the end, however that comes."""
+    parts: Parts, body: wire.RewriteRequest, served: Served, note: Note, ticket: Ticket, stages: list[str]
+) -> AsyncGenerator[str, None]:
+    """Server-sent events of one rewrite."""
     events: asyncio.Queue[tuple[str, Any] | None] = asyncio.Queue()
 
     async def work() -> None:
@@ -192,21 +164,18 @@ async def _events(
         finally:
             events.put_nowait(None)
 
-    async with held:
-        task = asyncio.ensure_future(work())
-        try:
-            opening = {"id": note.request_id, "model": served.name, "revision": served.revision, "stages": stages}
-            yield _event("start", opening)
-            while (event := await events.get()) is not None:
-                yield _event(*event)
-            yield "data: [DONE]\n\n"
-        finally:
-            await _ended([task])
+    task = asyncio.ensure_future(work())
+    try:
+        opening = {"id": note.request_id, "model": served.name, "revision": served.revision, "stages": stages}
+        yield _event("start", opening)
+        while (event := await events.get()) is not None:
+            yield _event(*event)
+        yield "data: [DONE]\n\n"
+    finally:
+        await ended([task])
 
 
-async def _lines(
-    parts: Parts, body: wire.BatchRequest, served: Served, note: Note, held: AsyncExitStack
-) -> AsyncIterator[str]:
+async def _lines(parts: Parts, body: wire.BatchRequest, served: Served, note: Note) -> AsyncGenerator[str, None]:
     """One line a problem, in the order they end; each has the deadline of a request, from when it is begun."""
     at_once = asyncio.Semaphore(parts.limits.batch_at_once)
 
@@ -220,19 +189,12 @@ async def _lines(
                 parts.log_unexpected(error, note.request_id)
                 return {"index": index, **body_of(api_error(error, parts.limits.retry_after_s))}
 
-    async with held:
-        tasks = [asyncio.ensure_future(one(index, problem)) for index, problem in enumerate(body.problems)]
-        try:
-            for ready in asyncio.as_completed(tasks):
-                yield json.dumps(await ready) + "\n"
-        finally:
-            await _ended(tasks)
-
-
-async def _ended(tasks: list[asyncio.Task[Any]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.wait(tasks)
+    tasks = [asyncio.ensure_future(one(index, problem)) for index, problem in enumerate(body.problems)]
+    try:
+        for ready in asyncio.as_completed(tasks):
+            yield json.dumps(await ready) + "\n"
+    finally:
+        await ended(list(tasks))
 
 
 def _event(name: str, content: Any) -> str:
