@@ -145,10 +145,8 @@ def _routed(config: dict[str, Any], routing: dict[str, Any]) -> dict[str, Any]:
 
 def _current() -> dict[str, Any]:
     """The config that Serve works by now."""
-    details = _client().get_serve_details()
-    apps = [app["deployed_app_config"] for app in details["applications"].values() if app["deployed_app_config"]]
-    config = {key: details[key] for key in ("proxy_location", "http_options") if details.get(key)}
-    return {**config, "applications": apps}
+    applications = _client().get_serve_details()["applications"].values()
+    return {"applications": [app["deployed_app_config"] for app in applications if app["deployed_app_config"]]}
 
 
 def _client() -> Any:
