@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from offsft import stopping
 from offsft.errors import ConfigError, OffsftError
 
 
@@ -24,10 +25,12 @@ def parsed(arguments: list[str], documentation: str, known: set[str]) -> tuple[l
 
 
 def reported(work: Callable[[], None]) -> NoReturn:
-    """Do the work and exit: 0 done, 1 failed, 2 wrong settings; a mistake is one line, no traceback."""
+    """Do the work and exit: 0 done, 1 failed, 2 wrong settings, 130 or 143 stopped; a mistake is one line, no traceback."""
     try:
         work()
     except OffsftError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, ConfigError) else 1)
+    except KeyboardInterrupt:
+        sys.exit(stopping.exit_status())
     sys.exit(0)

@@ -56,13 +56,13 @@ def _serve(config_path: Path, settings: dict[str, str]) -> None:
 
     stop = threading.Event()
     with ray_session(Cluster()):
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stop.set())
         serve.start(http_options=http, proxy_location=config.get("proxy_location", "EveryNode"))
         console.say(f"starting {', '.join(names)}")
         try:
             control.submit(config)
             control.wait_until_running(names)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda *_: stop.set())
             address = f"http://{http['host']}:{http['port']}"
             cluster = ray.get_runtime_context().gcs_address
             console.say(f"serving on {address} (documentation: {address}/docs; Ray: {cluster}). Ctrl-C ends it")

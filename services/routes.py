@@ -47,6 +47,13 @@ _EXAMPLES = 6
 def router(parts: Parts) -> APIRouter:
     """The routes over what they work with."""
     routes = APIRouter(prefix="/v1", responses=ERRORS)
+    _add_rewriting(routes, parts)
+    _add_verifying(routes, parts)
+    _add_models(routes, parts)
+    return routes
+
+
+def _add_rewriting(routes: APIRouter, parts: Parts) -> None:
 
     @routes.post("/rewrite", response_model=wire.RewriteAnswer, responses=_EVENTS, tags=["rewrite"])
     async def rewrite(body: wire.RewriteRequest, request: Request) -> Any:
@@ -80,6 +87,8 @@ def router(parts: Parts) -> APIRouter:
             lines = _lines(parts, body, served, note)
             return HeldResponse(lines, stack.pop_all(), media_type="application/x-ndjson")
 
+
+def _add_verifying(routes: APIRouter, parts: Parts) -> None:
     @routes.post("/verify", response_model=wire.VerifyAnswer, tags=["rewrite"])
     async def verify(body: wire.VerifyRequest) -> wire.VerifyAnswer:
         """Compare a response's final answer with the reference."""
@@ -103,6 +112,8 @@ def router(parts: Parts) -> APIRouter:
         """A few problems to try."""
         return wire.Examples(examples=examples)
 
+
+def _add_models(routes: APIRouter, parts: Parts) -> None:
     started_s = int(time.time())
 
     def card(served: Served) -> wire.ModelCard:
@@ -123,8 +134,6 @@ def router(parts: Parts) -> APIRouter:
     async def model_(model: str) -> wire.ModelCard:
         """One of them."""
         return card(parts.models.find(model))
-
-    return routes
 
 
 async def _within(ticket: Ticket, parts: Parts, body: wire.RewriteRequest, served: Served, note: Note) -> Any:

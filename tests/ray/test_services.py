@@ -1,28 +1,35 @@
-"""The same problems by the same script: the batch job on Ray and the HTTP application keep the same."""
+"""The services beside Ray: the same result as the batch job's, and the configs that Serve is given."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pyarrow.dataset
 import pytest
 import ray
 import scripted_problems
+from ray.serve.schema import ServeDeploySchema
 from scripted_problems import scripted_sampler, write_problems
 from starlette.testclient import TestClient
 
 from offsft.cascade import cascade_settings
-from offsft.config import Limits
+from offsft.config import Generator, Limits, Routing, Serving
+from offsft.errors import ConfigError, ModelError
 from offsft.prompts import load_prompts
 from offsft.recipes import load
 from offsft.rewrite.pipeline import run_rewrite
 from offsft.run_folder import RunFolder
 from offsft.verify import open_verifier
 from services.app import build_app
+from services.control import read_config, with_model
 from services.gate import Gate
 from services.keys import Keys
 from services.models import Models, Served
 from services.parts import Parts
 from services.rewriting import Rewriter
+from services.settings import checked, model_folder, revision_of
 
+ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
 ray.cloudpickle.register_pickle_by_value(scripted_problems)
 
@@ -61,3 +68,46 @@ def test_batch_job_and_http_give_the_same_result(tmp_path, tiny_model, console):
     finally:
         verifier.close()
     assert not rows
+
+
+def test_a_second_model_is_the_default_and_the_config_stays_one_of_serve(tiny_model):
+    config = read_config(ROOT / "services" / "local.yaml")
+    more = with_model(config, "trained", tiny_model)
+    ServeDeploySchema.model_validate(more)
+    gateway, base, trained = more["applications"]
+    routing = checked(Routing, gateway["deployments"][0]["user_config"], "routing")
+    assert routing.default == "trained"
+    assert [model.application for model in routing.models] == [base["name"], trained["name"]]
+    assert trained["args"]["path"] == routing.models[1].path == tiny_model
+    assert len(config["applications"]) == 2  # as it was
+    for app, kind in ((gateway, Serving), (base, Generator), (trained, Generator)):
+        checked(kind, app["args"], app["name"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"default": "other"}, "default=other is none of the served models base"),
+        ({"models": []}, "models"),
+        ({"surprise": 1}, "surprise=1"),
+    ],
+)
+def test_a_wrong_routing_is_refused(change, message):
+    routing = {"default": "base", "models": [{"name": "base", "path": "embedded", "application": "a"}]}
+    with pytest.raises(ConfigError, match=message):
+        checked(Routing, routing | change, "the gateway's user_config")
+
+
+def test_a_revision_names_the_content_of_a_folder(tmp_path, tiny_model):
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_model, copy)
+    revision = revision_of(str(copy), None)
+    assert revision == revision_of(tiny_model, None)
+    with (copy / "model.safetensors").open("r+b") as file:
+        file.seek(-1, 2)
+        last = file.read(1)
+        file.seek(-1, 2)
+        file.write(bytes([last[0] ^ 1]))
+    assert revision != revision_of(str(copy), None)
+    with pytest.raises(ModelError, match="holds no model"):
+        model_folder(str(tmp_path))
