@@ -40,6 +40,7 @@ def application(args: dict[str, Any]) -> Application:
         "max_model_len": recipe.model.context_tokens + 1,
         "max_num_seqs": engine.max_sequences,
         "seed": recipe.seed,
+        "load_format": "auto" if recipe.model.pickled_weights else "safetensors",
         "logprobs_mode": "processed_logprobs",
         "override_generation_config": {"max_new_tokens": settings.max_tokens},
     }

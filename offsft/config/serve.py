@@ -93,7 +93,7 @@ class Generator(Strict):
     revision: str | None = None
     """As `model.revision`."""
     recipe: str = Field(min_length=1)
-    """Recipe whose `engine`, `seed`, `model.dtype` and `model.context_tokens` the engine is started with; relative to the repository."""
+    """Recipe whose `engine`, `seed`, `model.dtype`, `model.context_tokens` and `model.pickled_weights` the engine is started with; relative to the repository."""
     max_tokens: int = Field(default=1024, ge=1)
     """Longest response where a request does not say, tokens."""
     deployment: dict[str, Any] = {}
