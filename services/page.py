@@ -23,7 +23,9 @@ page_router = APIRouter(include_in_schema=False)
 def palette_css() -> str:
     """The report's colours for both schemes as CSS variables."""
     light, dark = css_variables("light"), css_variables("dark")
-    return f":root {{ color-scheme: light dark; {light} }}\n@media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}\n"
+    return (
+        f":root {{ color-scheme: light dark; {light} }}\n@media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}\n"
+    )
 
 
 def answer(request: Request, body: bytes, media_type: str) -> Response:
