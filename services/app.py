@@ -14,6 +14,7 @@ from services import wire
 from services.errors import ApiError, ErrorBody, add_handlers
 from services.front import AccessLog, Guard
 from services.models import Served
+from services.page import page_router
 from services.parts import Parts
 from services.routes import router
 
@@ -37,6 +38,7 @@ def build_app(parts: Parts, *, on_serve: bool) -> FastAPI:
 
         app.include_router(openai_router(parts), dependencies=documented)
     _add_health(app, parts)
+    app.include_router(page_router)
     app.add_middleware(Guard, keys=parts.keys, limits=parts.limits)
     app.add_middleware(
         AccessLog, path=parts.access_log, retry_after_s=parts.limits.retry_after_s, returns_id=not on_serve

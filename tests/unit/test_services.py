@@ -176,6 +176,8 @@ def test_health_readiness_and_documentation_need_no_key(monkeypatch):
     assert client.get("/healthz").json() == {"status": "ok"}
     assert client.get("/readyz").json() == {"status": "ready", "models": ["base"]}
     assert client.get("/docs").status_code == 200
+    assert client.get("/").headers["content-type"].startswith("text/html")
+    assert client.get("/assets/page.js").status_code == 200
     paths = client.get("/openapi.json").json()["paths"]
     error_of(client.get("/v1/models"), 401)
     for path, methods in paths.items():
