@@ -54,7 +54,7 @@ def served(name="base", revision="r1", sampler=scripted, **more):
     return Served(name, revision, lambda: Prompts(byte_tokenizer(), Prompt()), sampler, **more)
 
 
-def make_parts(*, models=None, default="base", keys=None, access_log=None, ready_timeout_s=5.0, **limits):
+def make_parts(*, models=None, default="base", keys=None, access_log=None, ready_timeout_s=60.0, **limits):
     limits = Limits(**limits)
     table = Models()
     table.replace(models or [served()], default)
