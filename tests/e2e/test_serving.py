@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 KEY = "a-key-for-the-tests-only"
 HEADERS = {"authorization": f"Bearer {KEY}"}
 PROBLEM = generate(1, split="held_out", seed=3)[0]
-PATIENCE_S = 240
+PATIENCE_S = 500
 
 
 class Service:
