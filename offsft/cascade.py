@@ -10,8 +10,9 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
+from offsft import config
 from offsft.prompts import Prompts
 from offsft.protocols import Sampler, SamplingParams, Verifier
 from offsft.records import Attempt, Completion, Outcome, Problem, Rewrite, Source
@@ -46,6 +47,31 @@ class CascadeSettings:
         return self.sampling.temperature == 1.0 and self.sampling.top_p == 1.0
 
 
+def cascade_settings(rewrite: config.Rewrite, context_tokens: int) -> CascadeSettings:
+    """A recipe's settings of the cascade; `context_tokens` is its `model.context_tokens`."""
+    return CascadeSettings(
+        self_waves=tuple(rewrite.self_waves),
+        guided_waves=tuple(rewrite.guided_waves),
+        sampling=SamplingParams(rewrite.max_tokens, rewrite.temperature, rewrite.top_p),
+        context_tokens=context_tokens,
+        guided_min_share=rewrite.guided_min_share,
+        pick=rewrite.pick,
+        keep_text=rewrite.keep_text,
+    )
+
+
+class Observer(Protocol):
+    """Told what the cascade does while it does it."""
+
+    def wave(self, stage: Source, n: int) -> None:
+        """`n` samples of a stage are asked for."""
+        ...
+
+    def attempt(self, attempt: Attempt) -> None:
+        """A sample was judged; `attempt` has its text."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class _Kept:
     """A response chosen for a problem. `logprobs` as sampled; None for the expert's."""
@@ -62,7 +88,13 @@ def speaks_of_reference(text: str) -> bool:
 
 
 async def rewrite(
-    problem: Problem, *, prompts: Prompts, sampler: Sampler, verifier: Verifier, settings: CascadeSettings
+    problem: Problem,
+    *,
+    prompts: Prompts,
+    sampler: Sampler,
+    verifier: Verifier,
+    settings: CascadeSettings,
+    observer: Observer | None = None,
 ) -> Rewrite:
     """Take one problem through self, guided and expert, and score what was kept.
 
@@ -83,7 +115,9 @@ async def rewrite(
     kept: _Kept | None = None
     for stage, waves, ids, least_tokens in stages:
         if kept is None and waves:
-            kept = await _stage(stage, waves, ids, least_tokens, problem, sampler, verifier, settings, attempts)
+            kept = await _stage(
+                stage, waves, ids, least_tokens, problem, sampler, verifier, settings, observer, attempts
+            )
     if kept is None:
         kept = _Kept(Source.EXPERT, problem.solution, expert_ids, None)
     policy_logprobs, expert_logprobs = await _score(kept, prompt_ids, expert_ids, sampler, settings)
@@ -115,12 +149,16 @@ async def _stage(
     sampler: Sampler,
     verifier: Verifier,
     settings: CascadeSettings,
+    observer: Observer | None,
     attempts: list[Attempt],
 ) -> _Kept | None:
     """Sample wave after wave until one holds a correct response; every attempt is appended to `attempts`."""
     room = settings.context_tokens - len(ids)
     if room < 1:
-        attempts.append(Attempt(stage, Outcome.TOO_LONG, 0))
+        too_long = Attempt(stage, Outcome.TOO_LONG, 0)
+        attempts.append(too_long)
+        if observer is not None:
+            observer.attempt(too_long)
         return None
     sampling = SamplingParams(
         max_tokens=min(settings.sampling.max_tokens, room),
@@ -128,8 +166,12 @@ async def _stage(
         top_p=settings.sampling.top_p,
     )
     for number, n in enumerate(waves):
+        if observer is not None:
+            observer.wave(stage, n)
         completions = await sampler.sample(ids, n=n, params=sampling)
-        outcomes = await asyncio.gather(*(_judge(c, stage, least_tokens, problem, verifier) for c in completions))
+        outcomes = await asyncio.gather(
+            *(_judge(c, stage, least_tokens, problem, verifier, observer) for c in completions)
+        )
         for completion, outcome in zip(completions, outcomes, strict=True):
             text = completion.text if settings.keep_text else None
             attempts.append(Attempt(stage, outcome, len(completion.token_ids), text))
@@ -141,6 +183,20 @@ async def _stage(
 
 
 async def _judge(
+    completion: Completion,
+    stage: Source,
+    least_tokens: float,
+    problem: Problem,
+    verifier: Verifier,
+    observer: Observer | None,
+) -> Outcome:
+    outcome = await _outcome(completion, stage, least_tokens, problem, verifier)
+    if observer is not None:
+        observer.attempt(Attempt(stage, outcome, len(completion.token_ids), completion.text))
+    return outcome
+
+
+async def _outcome(
     completion: Completion, stage: Source, least_tokens: float, problem: Problem, verifier: Verifier
 ) -> Outcome:
     if not completion.finished:

@@ -65,6 +65,19 @@ class Prompts:
         """Ids of a response that was not sampled (the expert's), with the end of turn."""
         return [*self._encode_text(text.strip()), self.end_of_turn]
 
+    def pieces(self, ids: list[int]) -> list[str]:
+        """The text of each token, so that they join to the text of all; "" for one that ends within a character."""
+        pieces: list[str] = []
+        start = shown = 0  # tokens from `start` give context to the decoder; those before `shown` have had their text
+        for end in range(1, len(ids) + 1):
+            known, text = self._tokenizer.decode(ids[start:shown]), self._tokenizer.decode(ids[start:end])
+            if text.endswith("\ufffd") and end < len(ids):
+                pieces.append("")
+            else:
+                pieces.append(text[len(known) :])
+                start, shown = shown, end
+        return pieces
+
     def _user_turn(self, content: str, system: str | None = None) -> list[int]:
         content = content.strip()
         if not any(token in content for token in self._control):

@@ -11,6 +11,7 @@ from offsft.config.evaluate import Evaluate, PromptStyle
 from offsft.config.model import Model, Prompt
 from offsft.config.recipe import Recipe
 from offsft.config.rewrite import Engine, Rewrite
+from offsft.config.serve import Generator, Limits, Routing, ServedModel, Serving
 from offsft.config.suite import Suite
 from offsft.config.train import Lora, SourceWeights, Train
 from offsft.config.verify import Judge, Tolerance, Verify
@@ -26,7 +27,9 @@ __all__ = [
     "Fields",
     "Gap",
     "GapSide",
+    "Generator",
     "Judge",
+    "Limits",
     "Lora",
     "Model",
     "ProblemRows",
@@ -34,6 +37,9 @@ __all__ = [
     "PromptStyle",
     "Recipe",
     "Rewrite",
+    "Routing",
+    "ServedModel",
+    "Serving",
     "SourceWeights",
     "Suite",
     "Tolerance",

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow.dataset
 
-from offsft.cascade import CascadeSettings
+from offsft.cascade import cascade_settings
 from offsft.config import Domain, Fields, ProblemRows, Recipe
 from offsft.console import Console
 from offsft.contamination import Overlap
@@ -17,7 +17,6 @@ from offsft.engine_job import EngineJob, count_rows
 from offsft.errors import ConfigError
 from offsft.evaluate.contamination import suite_overlap
 from offsft.gap import gap_of_rewrites
-from offsft.protocols import SamplingParams
 from offsft.quarantine import reasons
 from offsft.records import Source
 from offsft.rewrite.intake import Room, take_in
@@ -45,15 +44,7 @@ def run_rewrite(
     started_s = time.monotonic()
     if not folder.problems.exists():
         _take_in(recipe, folder, model, console)
-    settings = CascadeSettings(
-        self_waves=tuple(recipe.rewrite.self_waves),
-        guided_waves=tuple(recipe.rewrite.guided_waves),
-        sampling=SamplingParams(recipe.rewrite.max_tokens, recipe.rewrite.temperature, recipe.rewrite.top_p),
-        context_tokens=recipe.model.context_tokens,
-        guided_min_share=recipe.rewrite.guided_min_share,
-        pick=recipe.rewrite.pick,
-        keep_text=recipe.rewrite.keep_text,
-    )
+    settings = cascade_settings(recipe.rewrite, recipe.model.context_tokens)
     job = EngineJob(
         name=f"rewrite: {folder.path.name}",
         actor=Rewrite,

@@ -30,7 +30,7 @@ async def verify(response, problem):
     return judge(response, problem.answer)
 
 
-def run(script, *, problem=None, score=None, **changes):
+def run(script, *, problem=None, score=None, observer=None, **changes):
     values = {
         "self_waves": (1, 1, 2),
         "guided_waves": (1, 1),
@@ -48,6 +48,7 @@ def run(script, *, problem=None, score=None, **changes):
         sampler=sampler,
         verifier=verify,
         settings=CascadeSettings(**values),
+        observer=observer,
     )
     return asyncio.run(got), sampler
 
@@ -183,3 +184,22 @@ def test_text_is_kept_only_where_asked_for():
 )
 def test_what_counts_as_speaking_of_the_solution(text, leaks):
     assert speaks_of_reference(text) is leaks
+
+
+def test_an_observer_is_told_of_each_wave_and_attempt():
+    told = []
+
+    class Observer:
+        def wave(self, stage, n):
+            told.append((stage, n))
+
+        def attempt(self, attempt):
+            told.append(attempt)
+
+    script = lambda prompt, n: "\\boxed{7}" if prompt[0] == "G" else "no"  # noqa: E731
+    done, _ = run(script, observer=Observer(), self_waves=(2,), guided_waves=(1,), keep_text=True)
+    assert told == [(Source.SELF, 2), *done.attempts[:2], (Source.GUIDED, 1), done.attempts[2]]
+    told.clear()
+    long = Problem("id", "what", "x" * 150 + "\\boxed{7}", "7")
+    done, _ = run(lambda prompt, n: "no", problem=long, context_tokens=160, self_waves=(), observer=Observer())
+    assert told == done.attempts

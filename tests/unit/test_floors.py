@@ -25,6 +25,7 @@ ALLOWED_HEAVY = {
     "demo.templates": set(),
     "sampling": {"vllm"},
     "sampling.scripted": set(),
+    "sampling.handle": {"ray"},
     "rewrite": {"ray"},
     "evaluate": {"ray"},
     "evaluate.suites": set(),

@@ -1,0 +1,221 @@
+"""What our HTTP services cost and stand: `python -m benchmarks.serve_load [--json] [--rounds 2] [--tokens 16]`.
+
+`make serve` (the embedded model) and vLLM's own server of the same model, with the same engine settings, run side by side on
+loopback, and are asked in turn: at 1, 4, 16 and 64 concurrent clients, with chat requests of a short prompt and a fixed number
+of tokens, and our server with rewrites of one sample too. Then ours is sent four times what it takes in at once. Printed:
+
+`chat`, `vllm`, `rewrite`  by the number of clients: requests, errors, seconds, tokens_per_s, and p50, p95, p99 of the
+                           latency (seconds)
+`overhead_p50`             our p50 at one client over vLLM's, less 1
+`throughput_ratio_16`      our tokens_per_s at 16 clients over vLLM's
+`overload`                 `sent` at once; `answers` by status; `hung` without an answer; `rss_growth_mb` of our processes;
+                           `recovered_p50`, the latency of the first requests after it
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import yaml
+
+from offsft.demo.model import embedded_model
+from offsft.demo.problems import generate
+
+ROOT = Path(__file__).resolve().parent.parent
+CLIENTS = (1, 4, 16, 64)
+REQUESTS = {1: 6, 4: 12, 16: 32, 64: 64}
+"""Requests in a round, by the number of clients."""
+ACTIVE, QUEUED = 64, 64
+START_S, HUNG_S = 400, 180
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--rounds", type=int, default=2, help="measurements of each, in turn (default 2)")
+    parser.add_argument("--tokens", type=int, default=16, help="tokens of a chat answer (default 16)")
+    arguments = parser.parse_args()
+    with (
+        tempfile.TemporaryDirectory(prefix="offsft-load-") as folder,
+        both_servers(Path(folder)) as (ours, theirs, process),
+    ):
+        found = asyncio.run(measure(ours, theirs, process, arguments.rounds, arguments.tokens))
+    print(json.dumps(found) if arguments.json else yaml.safe_dump(found, sort_keys=False))
+
+
+@contextmanager
+def both_servers(folder: Path) -> Any:
+    """Our address, vLLM's, and the process of ours; one after the other is started, so that neither starves the other."""
+    config = yaml.safe_load((ROOT / "services" / "local.yaml").read_text())
+    config["applications"][0]["args"]["limits"] = {
+        "requests_per_minute": 1e9,
+        "burst": 10**9,
+        "active": ACTIVE,
+        "queued": QUEUED,
+    }
+    config["applications"][0]["args"]["access_log"] = str(folder / "access.jsonl")
+    (folder / "serve.yaml").write_text(yaml.safe_dump(config))
+    recipe = yaml.safe_load((ROOT / "jobs" / "recipes" / "demo.yaml").read_text())
+    ours, theirs = free_port(), free_port()
+    environment = os.environ | {
+        "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
+        "VLLM_CPU_KVCACHE_SPACE": "2",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_LOGGING_LEVEL": "WARNING",
+    }
+    vllm = ["-m", "vllm.entrypoints.openai.api_server", "--model", str(embedded_model()), "--served-model-name", "base"]
+    vllm += ["--dtype", recipe["model"]["dtype"], "--max-model-len", str(recipe["model"]["context_tokens"] + 1)]
+    vllm += ["--max-num-seqs", "64", "--enforce-eager", "--logprobs-mode", "processed_logprobs"]
+    vllm += ["--host", "127.0.0.1", "--port", str(theirs), "--disable-uvicorn-access-log"]
+    commands = (
+        (["-m", "jobs.serve", str(folder / "serve.yaml"), "model=", f"port={ours}"], f"http://127.0.0.1:{ours}/readyz"),
+        (vllm, f"http://127.0.0.1:{theirs}/health"),
+    )
+    running: list[subprocess.Popen[bytes]] = []
+    try:
+        for number, (command, health) in enumerate(commands):
+            with (folder / f"server-{number}.log").open("wb") as log:
+                running.append(
+                    subprocess.Popen([sys.executable, *command], cwd=ROOT, env=environment, stdout=log, stderr=log)
+                )
+            wait_for(health, running[-1], folder / f"server-{number}.log")
+        yield f"http://127.0.0.1:{ours}", f"http://127.0.0.1:{theirs}", running[0]
+    finally:
+        for server in running:
+            server.terminate()
+        for server in running:
+            server.wait(timeout=180)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_for(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    end_s = time.monotonic() + START_S
+    while time.monotonic() < end_s and server.poll() is None:
+        try:
+            if httpx.get(address, timeout=10).status_code == 200:
+                return
+        except httpx.HTTPError:
+            pass
+        time.sleep(0.5)
+    raise SystemExit(f"a server did not start:\n{log.read_text()[-2000:]}")
+
+
+async def measure(ours: str, theirs: str, process: subprocess.Popen[bytes], rounds: int, tokens: int) -> dict[str, Any]:
+    """Everything in turn; the rounds of a kind are put together."""
+    seen: dict[str, dict[int, list[tuple[float, list[tuple[float, int, int]]]]]] = {}
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=128)
+    async with httpx.AsyncClient(timeout=HUNG_S, limits=limits) as client:
+        for kind, address in (("chat", ours), ("vllm", theirs), ("rewrite", ours)):  # warm
+            await many(client, address, kind, 2, 4, tokens)
+        for _ in range(rounds):
+            for clients in CLIENTS:
+                for kind, address in (("chat", ours), ("vllm", theirs), ("rewrite", ours)):
+                    got = await many(client, address, kind, clients, REQUESTS[clients], tokens)
+                    seen.setdefault(kind, {}).setdefault(clients, []).append(got)
+        overload = await overloaded(client, ours, process, tokens)
+    found: dict[str, Any] = {kind: {n: summary(runs) for n, runs in of.items()} for kind, of in seen.items()}
+    found["overhead_p50"] = round(found["chat"][1]["p50"] / found["vllm"][1]["p50"] - 1, 4)
+    found["throughput_ratio_16"] = round(found["chat"][16]["tokens_per_s"] / found["vllm"][16]["tokens_per_s"], 4)
+    return {**found, "overload": overload, "cores": os.cpu_count(), "load_average": os.getloadavg()[0]}
+
+
+async def many(
+    client: httpx.AsyncClient, address: str, kind: str, clients: int, requests: int, tokens: int
+) -> tuple[float, list[tuple[float, int, int]]]:
+    """Seconds in all, and of each request the latency, the status and the tokens; each client sends one after the other."""
+    problems = generate(requests, split="held_out", seed=requests)
+    numbers = iter(range(requests))
+    results: list[tuple[float, int, int]] = []
+
+    async def one_client() -> None:
+        for number in numbers:
+            results.append(await one(client, address, kind, problems[number], tokens))
+
+    started_s = time.monotonic()
+    await asyncio.gather(*(one_client() for _ in range(clients)))
+    return time.monotonic() - started_s, results
+
+
+async def one(
+    client: httpx.AsyncClient, address: str, kind: str, problem: dict[str, str], tokens: int
+) -> tuple[float, int, int]:
+    if kind == "rewrite":
+        route, body = "/v1/rewrite", {**problem, "stages": ["self"], "waves": {"self": [1]}}
+    else:
+        message = {"role": "user", "content": problem["problem"]}
+        route = "/v1/chat/completions"
+        body = {"model": "base", "messages": [message], "max_tokens": tokens, "temperature": 1.0, "ignore_eos": True}
+    started_s = time.monotonic()
+    try:
+        answer = await client.post(address + route, json=body)
+    except httpx.HTTPError:
+        return time.monotonic() - started_s, 0, 0
+    written = answer.json()["usage"]["completion_tokens"] if answer.status_code == 200 else 0
+    return time.monotonic() - started_s, answer.status_code, written
+
+
+def summary(runs: list[tuple[float, list[tuple[float, int, int]]]]) -> dict[str, Any]:
+    seconds = sum(run[0] for run in runs)
+    results = [result for run in runs for result in run[1]]
+    latencies = sorted(latency for latency, _, _ in results)
+    return {
+        "requests": len(results),
+        "errors": sum(status != 200 for _, status, _ in results),
+        "seconds": round(seconds, 2),
+        "tokens_per_s": round(sum(tokens for _, _, tokens in results) / seconds, 1),
+        **{
+            f"p{share}": round(latencies[min(len(latencies) - 1, len(latencies) * share // 100)], 4)
+            for share in (50, 95, 99)
+        },
+    }
+
+
+async def overloaded(
+    client: httpx.AsyncClient, ours: str, process: subprocess.Popen[bytes], tokens: int
+) -> dict[str, Any]:
+    """Four times as many at once as may be in work and wait."""
+    sent = 4 * (ACTIVE + QUEUED)
+    before = memory_mb(process)
+    _, results = await many(client, ours, "chat", sent, sent, tokens)
+    growth = memory_mb(process) - before
+    _, after = await many(client, ours, "chat", 1, REQUESTS[1], tokens)
+    answers = Counter(str(status) for _, status, _ in results if status)
+    return {
+        "sent": sent,
+        "answers": dict(answers),
+        "hung": sum(status == 0 for _, status, _ in results),
+        "rss_growth_mb": round(growth, 1),
+        "recovered_p50": summary([(1.0, after)])["p50"],
+    }
+
+
+def memory_mb(process: subprocess.Popen[bytes]) -> float:
+    """Of the server and all that it has started."""
+    total = 0
+    for one_process in [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]:
+        try:
+            total += one_process.memory_info().rss
+        except psutil.Error:  # it has just ended
+            continue
+    return total / 2**20
+
+
+if __name__ == "__main__":
+    main()

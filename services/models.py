@@ -1,0 +1,96 @@
+"""The models that are served: which there are now, and which of them each request has in hand.
+
+A request takes a model once and keeps it to its end, so a switch to other weights in between does not mix two models.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from offsft.prompts import Prompts
+from offsft.protocols import Sampler
+from services.errors import ApiError
+
+SamplerFactory = Callable[[Prompts], Sampler]
+
+
+class Served:
+    """One model with its weights as they are: `name` and `revision` are what answers say.
+
+    `application` names the Serve application that holds its engine. `openai` answers the OpenAI routes, where there is
+    an engine for them. `takes_seed` is False where a request's own seed would end the engine.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        revision: str,
+        load_prompts: Callable[[], Prompts],
+        sampler: SamplerFactory,
+        *,
+        application: str = "",
+        openai: Any = None,
+        takes_seed: bool = True,
+    ) -> None:
+        self.name = name
+        self.revision = revision
+        self.application = application
+        self.openai = openai
+        self.takes_seed = takes_seed
+        self.in_hand = 0
+        """Requests that work with it now."""
+        self._load_prompts = load_prompts
+        self._new_sampler = sampler
+        self._opening = asyncio.Lock()
+        self._opened: tuple[Prompts, Sampler] | None = None
+
+    async def open(self) -> tuple[Prompts, Sampler]:
+        """Its prompts and sampler; the tokenizer is loaded the first time."""
+        async with self._opening:
+            if self._opened is None:
+                prompts = await asyncio.to_thread(self._load_prompts)
+                self._opened = prompts, self._new_sampler(prompts)
+            return self._opened
+
+
+class Models:
+    """The table of served models; replaced as a whole."""
+
+    def __init__(self) -> None:
+        self._all: list[Served] = []
+        self.served: dict[str, Served] = {}
+        self.default = ""
+
+    def replace(self, models: list[Served], default: str) -> None:
+        """From now on requests get these; those that have one in hand keep it."""
+        self.served = {model.name: model for model in models}
+        self.default = default
+        # One that is gone from the table counts as long as a request has it.
+        self._all = [model for model in self._all if model.in_hand and model not in models] + models
+
+    def in_hand(self, application: str) -> int:
+        """Requests that work with the engine of a Serve application."""
+        return sum(model.in_hand for model in self._all if model.application == application)
+
+    def find(self, name: str | None) -> Served:
+        """The model of that name, or the default one.
+
+        Raises:
+            ApiError: 404, naming those that there are.
+        """
+        served = self.served.get(self.default if name is None else name)
+        if served is None:
+            known = ", ".join(self.served)
+            raise ApiError(404, f"there is no model {name!r}; there are {known}", code="model_not_found", param="model")
+        return served
+
+    @contextmanager
+    def taken(self, name: str | None) -> Iterator[Served]:
+        """As `find`, for the length of a request."""
+        served = self.find(name)
+        served.in_hand += 1
+        try:
+            yield served
+        finally:
+            served.in_hand -= 1

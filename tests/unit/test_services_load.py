@@ -1,0 +1,229 @@
+"""The HTTP application under load: streams, batches, full queues, deadlines, clients that go, models that change."""
+
+import asyncio
+import json
+
+import pytest
+from services_app import async_client, events, make_parts, problem, scripted, served
+
+from services.app import build_app
+
+
+class SlowSampler:
+    """A scripted sampler that answers when it is let; counts those that are in work and that were cancelled."""
+
+    def __init__(self, sampler):
+        self._sampler = sampler
+        self.open = asyncio.Event()
+        self.working = 0
+        self.cancelled = 0
+
+    async def sample(self, prompt_ids, *, n, params):
+        self.working += 1
+        try:
+            await self.open.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        finally:
+            self.working -= 1
+        return await self._sampler.sample(prompt_ids, n=n, params=params)
+
+    async def score(self, prompt_ids, response_ids):
+        return await self._sampler.score(prompt_ids, response_ids)
+
+
+def slow_parts(**more):
+    """Parts with one slow model; its sampler is there once a request has opened it."""
+    slow = []
+
+    def make(prompts):
+        slow.append(SlowSampler(scripted(prompts)))
+        return slow[0]
+
+    return make_parts(models=[served(sampler=make)], **more), slow
+
+
+async def until(condition):
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def test_events_tell_each_attempt_and_end_with_the_same_result():
+    async def run():
+        async with async_client(make_parts()) as client:
+            streamed = await client.post("/v1/rewrite", json=problem("guided", stream=True))
+            plain = await client.post("/v1/rewrite", json=problem("guided", keep_attempts=True))
+            return streamed, plain.json()
+
+    streamed, plain = asyncio.run(run())
+    assert streamed.headers["content-type"].startswith("text/event-stream")
+    told = events(streamed.text)
+    assert [name for name, _ in told] == [
+        "start",
+        "stage",
+        "attempt",
+        "attempt",
+        "stage",
+        "attempt",
+        "attempt",
+        "result",
+        None,
+    ]
+    assert told[-1][1] == "[DONE]"
+    result = json.loads(told[-2][1])
+    assert json.loads(told[0][1]) == {
+        "id": result["id"],
+        "model": "base",
+        "revision": "r1",
+        "stages": ["self", "guided", "expert"],
+    }
+    assert json.loads(told[1][1]) == {"stage": "self", "n": 2}
+    assert [json.loads(data) for name, data in told if name == "attempt"] == result["attempts"]
+    apart = {"id", "timing"}
+    assert {k: v for k, v in result.items() if k not in apart} == {k: v for k, v in plain.items() if k not in apart}
+
+
+def test_a_batch_gives_one_line_a_problem_whatever_becomes_of_each():
+    problems = [problem("self", 1), {"problem": "no", "solution": "answer"}, problem("expert", 3), problem("guided", 4)]
+
+    async def run():
+        async with async_client(make_parts(batch_at_once=2, batch_problems=4)) as client:
+            answer = await client.post("/v1/rewrite/batch", json={"problems": problems})
+            many = await client.post("/v1/rewrite/batch", json={"problems": problems * 2})
+            return answer, many
+
+    answer, many = asyncio.run(run())
+    assert answer.headers["content-type"] == "application/x-ndjson"
+    lines = {line["index"]: line for line in map(json.loads, answer.text.splitlines())}
+    assert sorted(lines) == [0, 1, 2, 3]
+    assert [lines[i]["result"]["source"] for i in (0, 2, 3)] == ["self", "expert", "guided"]
+    assert "give the `answer` beside it" in lines[1]["error"]["message"]
+    assert many.status_code == 422
+    assert "the batch has 8 problems, and the limit is 4" in many.text
+
+
+def test_a_full_queue_refuses_at_once_and_is_open_again_after():
+    async def run():
+        parts, slow = slow_parts(active=2, queued=3, retry_after_s=7)
+        async with async_client(parts) as client:
+
+            async def post(i):
+                return await client.post("/v1/rewrite", json=problem("self", i))
+
+            first = [asyncio.ensure_future(post(i)) for i in range(5)]
+            await until(lambda: slow and slow[0].working == 2 and parts.gate._waiting == 3)
+            refused = await asyncio.gather(*(post(i) for i in range(20)))  # while the others stand still
+            assert not any(task.done() for task in first)
+            slow[0].open.set()
+            return await asyncio.gather(*first), refused, await post(9)
+
+    answered, refused, after = asyncio.run(run())
+    assert {answer.status_code for answer in answered} == {200}
+    assert {answer.status_code for answer in refused} == {503}
+    assert {answer.headers["retry-after"] for answer in refused} == {"8"}
+    assert refused[0].json()["error"]["code"] == "overloaded"
+    assert answered[-1].json()["timing"]["queued_seconds"] > 0
+    assert after.status_code == 200
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_request_ends_at_its_deadline(stream):
+    async def run():
+        parts, slow = slow_parts(deadline_s=0.5)
+        await parts.models.find(None).open()
+        async with async_client(parts) as client:
+            answer = await client.post("/v1/rewrite", json=problem(stream=stream))
+        return answer, slow[0]
+
+    answer, slow = asyncio.run(run())
+    assert (slow.working, slow.cancelled) == (0, 1)
+    if stream:
+        assert json.loads(events(answer.text)[-2][1])["error"]["code"] == "deadline_exceeded"
+    else:
+        assert answer.status_code == 504
+        assert answer.json()["error"]["code"] == "deadline_exceeded"
+
+
+@pytest.mark.parametrize(
+    ("route", "body"),
+    [
+        ("/v1/rewrite", problem()),
+        ("/v1/rewrite", problem(stream=True)),
+        ("/v1/rewrite/batch", {"problems": [problem("self", i) for i in range(3)]}),
+    ],
+    ids=["plain", "stream", "batch"],
+)
+def test_a_client_that_goes_away_ends_its_sampling(route, body, tmp_path):
+    log = tmp_path / "access.jsonl"
+
+    async def run():
+        parts, slow = slow_parts(access_log=str(log))
+        app, gone, content = build_app(parts, on_serve=False), asyncio.Event(), json.dumps(body).encode()
+        messages = [{"type": "http.request", "body": content, "more_body": False}]
+
+        async def receive():
+            if messages:
+                return messages.pop()
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message):
+            pass
+
+        headers = [(b"content-type", b"application/json")]
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": route,
+            "raw_path": route.encode(),
+            "query_string": b"",
+            "headers": headers,
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+        }
+        call = asyncio.ensure_future(app(scope, receive, send))
+        await until(lambda: slow and slow[0].working)
+        gone.set()
+        await asyncio.wait_for(call, 30)
+        return parts, slow[0]
+
+    parts, slow = asyncio.run(run())
+    assert slow.working == 0
+    assert slow.cancelled >= 1
+    assert parts.models.find(None).in_hand == 0
+    assert not parts.gate._slots.locked()
+    assert json.loads(log.read_text())["status"] == 499
+
+
+def test_a_request_keeps_the_model_that_it_began_with():
+    async def run():
+        parts, slow = slow_parts()
+        old = parts.models.find(None)
+        old.application = "generator-old"
+        async with async_client(parts) as client:
+            begun = asyncio.ensure_future(client.post("/v1/rewrite", json=problem("guided")))
+            await until(lambda: slow and slow[0].working)
+            parts.models.replace([served("base", "r2", application="generator-new")], "base")
+            later = await client.post("/v1/rewrite", json=problem("guided"))
+            in_hand = parts.models.in_hand("generator-old")
+            slow[0].open.set()
+            return (await begun).json(), later.json(), in_hand, parts.models.in_hand("generator-old")
+
+    begun, later, during, after = asyncio.run(run())
+    assert (begun["revision"], begun["source"]) == ("r1", "guided")
+    assert later["revision"] == "r2"
+    assert (during, after) == (1, 0)
+
+
+def test_an_engine_that_hangs_is_not_ready():
+    async def run():
+        parts, _ = slow_parts(ready_timeout_s=0.3)
+        await parts.models.find(None).open()
+        async with async_client(parts) as client:
+            return await client.get("/readyz"), await client.get("/healthz")
+
+    ready, alive = asyncio.run(run())
+    assert ready.status_code == 503
+    assert "base has not sampled a token within 0.3 s" in ready.json()["error"]["message"]
+    assert alive.status_code == 200
