@@ -1,6 +1,6 @@
 # The commands of this repository. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo compare test test-unit lint types lock
+.PHONY: help setup demo cluster cluster-down compare test test-unit lint types lock
 
 PY := .venv/bin/python
 
@@ -12,6 +12,12 @@ setup:  ## build .venv from the lock file; quick when nothing changed
 
 demo: setup  ## rewrite, train, evaluate and report with the embedded model
 	@$(PY) -m jobs.pipeline jobs/recipes/demo.yaml
+
+cluster: setup  ## a Ray cluster of four nodes on this machine, to submit jobs to
+	@$(PY) -m cluster.local up
+
+cluster-down:  ## end that cluster
+	@$(PY) -m cluster.local down
 
 test: setup  ## all tests
 	@$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 from offsft import stopping
 from offsft.errors import ConfigError, OffsftError
 from offsft.recipes import describe, load
+from offsft.submitted import with_lasting_run
 
 if TYPE_CHECKING:
     from offsft.config import Recipe
@@ -41,7 +42,7 @@ def run(work: Work, documentation: str) -> NoReturn:
         sys.exit(0)
     try:
         path, overrides = _split(arguments)
-        recipe = load(path, overrides)
+        recipe = with_lasting_run(load(path, overrides))
     except ConfigError as error:
         _fail(str(error), 2)
 

@@ -53,12 +53,13 @@ class Need:
     copies: int
     each: dict[str, float]
     labels: dict[str, str]
+    on_one_node: bool = True
+    """Whether one process must find all of its resources on a single node."""
 
     @classmethod
     def of_engines(cls, engine: Engine) -> "Need":
-        if engine.tensor_parallel > 1:  # its GPUs may lie on several nodes
-            return cls(engine.actors * engine.tensor_parallel, {"GPU": 1}, engine.node_labels)
-        return cls(engine.actors, {"GPU": engine.gpus, "CPU": engine.cpus}, engine.node_labels)
+        each = {"GPU": engine.gpus, "CPU": engine.cpus}
+        return cls(engine.actors, each, engine.node_labels, on_one_node=engine.tensor_parallel == 1)
 
     @classmethod
     def of_training(cls, train: Train) -> "Need":
@@ -76,7 +77,7 @@ def shortage(need: Need) -> str | None:
         if wanted > there:
             return f"needs {_count(wanted, name)}, {where} {there:g}"
     room = sum(_fitting(node["Resources"], need.each) for node in nodes)
-    if room < need.copies:
+    if need.on_one_node and room < need.copies:
         each = " and ".join(_count(amount, name) for name, amount in need.each.items() if amount)
         return f"needs {need.copies} times {each} on one node, {where} room for {room}"
     return None

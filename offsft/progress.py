@@ -17,9 +17,7 @@ _POLL_S = 1.0
 
 
 @contextmanager
-def shown(
-    foreman: Any, console: Console, *, what: str, total: int, done_before: int, need: Need
-) -> Iterator[None]:
+def shown(foreman: Any, console: Console, *, what: str, total: int, done_before: int, need: Need) -> Iterator[None]:
     """Show a stage's progress on the console until the block is left, and what engines without a place wait for."""
     stop = threading.Event()
     thread = threading.Thread(target=_show, args=(foreman, console, what, total, done_before, need, stop), daemon=True)
