@@ -16,6 +16,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,15 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 _HOST = "127.0.0.1"
+_NODE = "127.77.0.{}"
+"""A node's address: loopback too. (127.0.0.1 itself Ray would replace by the machine's address, and listen there.)"""
+GROUPS = ("spot", "gpu")
+"""Labels of the workers, in turn, as cluster.yaml's."""
 _CPUS = 2
 """Logical cores of a worker."""
 _OBJECT_STORE_BYTES = 200 * 2**20
 _START_S = 120
+_TRIES = 3
 _END_S = 40
 
 
@@ -48,22 +54,18 @@ def up(state: Path, nodes: int) -> None:
     temp = tempfile.mkdtemp(prefix="offsft-")
     port, dashboard = _free_port(), _free_port(8265)
     environment = _environment(token)
-    head = [
-        "--head",
-        f"--port={port}",
-        "--num-cpus=0",
-        f"--temp-dir={temp}",
-        f"--ray-client-server-port={_free_port()}",
-    ]
-    head += ["--include-dashboard=true", f"--dashboard-host={_HOST}", f"--dashboard-port={dashboard}"]
-    record: dict[str, Any] = {"temp": temp, "processes": []}
-    worker = [f"--address={_HOST}:{port}", f"--num-cpus={_CPUS}"]
+    head = ["--head", f"--port={port}", "--num-cpus=0", f"--temp-dir={temp}", "--include-dashboard=true"]
+    head += [f"--dashboard-host={_HOST}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={_free_port()}"]
+    cluster = _Cluster(state, temp, dashboard, token.read_text(), _environment(token))
     try:
-        # One after another: Ray gives each 30 seconds to start, which together they would not keep on a busy machine.
-        for number in range(nodes):
-            name = f"worker-{number}" if number else "head"
-            _start(state, record, name, worker if number else head, environment)
-            _wait_for(number + 1, dashboard, state, record)
+        cluster.start("head", head)
+        for number in range(1, nodes):
+            worker = [
+                f"--address={_NODE.format(1)}:{port}",
+                f"--num-cpus={_CPUS}",
+                f"--labels=group={GROUPS[number % 2]}",
+            ]
+            cluster.start(f"worker-{number}", worker)
     except BaseException:
         down(state)
         raise
@@ -112,28 +114,49 @@ def _environment(token: Path) -> dict[str, str]:
     }
 
 
-def _start(state: Path, record: dict[str, Any], name: str, arguments: list[str], environment: dict[str, str]) -> None:
-    """One `ray start`, which stays and ends its node's processes with itself; its id is recorded at once."""
-    common = ["--block", "--disable-usage-stats", f"--node-ip-address={_HOST}", "--min-worker-port=0"]
-    common += ["--max-worker-port=0", "--dashboard-agent-listen-port=0", f"--object-store-memory={_OBJECT_STORE_BYTES}"]
-    command = [sys.executable, "-m", "ray.scripts.scripts", "start", *arguments, *common]
-    with (state / f"{name}.log").open("wb") as log:
-        process = subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-        )
-    record["processes"].append({"id": process.pid, "started": psutil.Process(process.pid).create_time(), "name": name})
-    (state / "processes.json").write_text(json.dumps(record, indent=2) + "\n")
+@dataclass
+class _Cluster:
+    """A cluster that is being started: nodes one after another, since Ray gives each 15 seconds to start its agents."""
 
+    state: Path
+    temp: str
+    dashboard: int
+    token: str
+    environment: dict[str, str]
+    processes: list[dict[str, Any]] = field(default_factory=list)
+    alive: int = 0
 
-def _wait_for(nodes: int, dashboard: int, state: Path, record: dict[str, Any]) -> None:
-    name, end_s = record["processes"][-1]["name"], time.monotonic() + _START_S
-    while _nodes(dashboard, (state / "token").read_text()) < nodes:
-        log = (state / f"{name}.log").read_text(errors="replace").strip().splitlines() or ["it left no word"]
-        if not _alive(_recorded(state)[-1]):
-            raise SystemExit(f"cluster: {name} did not start: {log[-1]}")
-        if time.monotonic() > end_s:
-            raise SystemExit(f"cluster: {name} has not started in {_START_S} s: {log[-1]}")
-        time.sleep(0.5)
+    def start(self, name: str, arguments: list[str]) -> None:
+        """One node. On a busy machine a node can miss Ray's time limit; it is tried again.
+
+        Raises:
+            SystemExit: it did not start; with Ray's last word.
+        """
+        for _ in range(_TRIES):
+            process = self._spawn(name, arguments)
+            end_s = time.monotonic() + _START_S
+            while _alive(process) and time.monotonic() < end_s:
+                if _nodes(self.dashboard, self.token) > self.alive:
+                    self.alive += 1
+                    return
+                time.sleep(0.5)
+        log = (self.state / f"{name}.log").read_text(errors="replace").strip().splitlines() or ["it left no word"]
+        raise SystemExit(f"cluster: {name} did not start: {log[-1]}")
+
+    def _spawn(self, name: str, arguments: list[str]) -> psutil.Process:
+        """`ray start`, which stays and ends its node's processes with itself; its id is recorded at once."""
+        common = ["--block", "--disable-usage-stats", f"--node-ip-address={_NODE.format(self.alive + 1)}"]
+        common += ["--min-worker-port=0", "--max-worker-port=0", "--dashboard-agent-listen-port=0"]
+        common += [f"--object-store-memory={_OBJECT_STORE_BYTES}"]
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", *arguments, *common]
+        with (self.state / f"{name}.log").open("ab") as log:
+            process = psutil.Popen(
+                command, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        self.processes.append({"id": process.pid, "started": process.create_time(), "name": name})
+        record = {"temp": self.temp, "processes": self.processes}
+        (self.state / "processes.json").write_text(json.dumps(record, indent=2) + "\n")
+        return process
 
 
 def _nodes(port: int, token: str) -> int:
@@ -157,20 +180,21 @@ def _read(state: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def _recorded(state: Path) -> list[psutil.Process | None]:
-    """The recorded processes; None for one that has ended, whose id another may have by now."""
-    found: list[psutil.Process | None] = []
+def _recorded(state: Path) -> list[psutil.Process]:
+    """The recorded processes that are there; an ended one's id may be another's by now."""
+    found: list[psutil.Process] = []
     for entry in _read(state).get("processes", []):
         try:
             process = psutil.Process(entry["id"])
-            found.append(process if process.create_time() == entry["started"] else None)
         except psutil.NoSuchProcess:
-            found.append(None)
+            continue
+        if process.create_time() == entry["started"]:
+            found.append(process)
     return found
 
 
-def _alive(process: psutil.Process | None) -> bool:
-    return process is not None and process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+def _alive(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 def _free_port(wanted: int = 0) -> int:
