@@ -53,7 +53,6 @@ def up(state: Path, nodes: int) -> None:
     # Short: the paths of Unix sockets below it have at most 107 characters.
     temp = tempfile.mkdtemp(prefix="offsft-")
     port, dashboard = _free_port(), _free_port(8265)
-    environment = _environment(token)
     head = ["--head", f"--port={port}", "--num-cpus=0", f"--temp-dir={temp}", "--include-dashboard=true"]
     head += [f"--dashboard-host={_HOST}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={_free_port()}"]
     cluster = _Cluster(state, temp, dashboard, token.read_text(), _environment(token))

@@ -34,8 +34,8 @@ def _place_in_group(engine: Engine, groups: list[Any]) -> Callable[[], dict[str,
 
     def place() -> dict[str, Any]:
         bundles = [{"GPU": 1.0, "CPU": float(engine.cpus)}] + [{"GPU": 1.0}] * (engine.tensor_parallel - 1)
-        labels = [dict(engine.node_labels)] * len(bundles) if engine.node_labels else None
-        group = ray.util.placement_group(bundles, strategy="PACK", bundle_label_selector=labels)
+        labels: dict[str, Any] = {"bundle_label_selector": [dict(engine.node_labels)] * len(bundles)}
+        group = ray.util.placement_group(bundles, strategy="PACK", **(labels if engine.node_labels else {}))
         groups.append(group)
         return {
             "scheduling_strategy": PlacementGroupSchedulingStrategy(

@@ -25,6 +25,12 @@ def script(prompt: str, number: int) -> str:
     return f"It is \\boxed{{{int(found[2]) + (found[1] != stage)}}}"
 
 
+def write_problems(path: Path, count: int) -> None:
+    fates = ("self", "guided", "expert")
+    rows = [{"problem": f"{fates[i % 3]} {i}", "solution": f"{i} + 0 = \\boxed{{{i}}}"} for i in range(count)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
 class Factory:
     def __init__(self, engines: Path, delay_s: float) -> None:
         self._engines = engines
