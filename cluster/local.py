@@ -93,7 +93,8 @@ def down(state: Path) -> None:
     if record:
         shutil.rmtree(record["temp"], ignore_errors=True)
         shutil.rmtree(state, ignore_errors=True)
-    print(f"cluster: {len(ours)} nodes ended" if ours else "cluster: none is running")
+    nodes = "1 node" if len(ours) == 1 else f"{len(ours)} nodes"
+    print(f"cluster: {nodes} ended" if ours else "cluster: none is running")
 
 
 def _environment(token: Path) -> dict[str, str]:

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import psutil
+import pyarrow.dataset
 import pytest
 
 from benchmarks.byte_tokenizer import byte_tokenizer
@@ -65,6 +66,10 @@ def job(client, run, delay_s, *overrides):
     return ["tests.ray.cluster_job", str(client.storage / "model"), str(delay_s), *settings]
 
 
+def rows(rewrites):
+    return pyarrow.dataset.dataset(rewrites, format="parquet").to_table().to_pylist()
+
+
 def test_a_submitted_job_finds_its_code_and_leaves_its_run_in_the_storage(client):
     status, printed = client.submit(*job(client, "runs/one", 0.01, "engine.node_labels={group: gpu}"))
     assert status == 0, printed
@@ -114,6 +119,12 @@ def test_a_stopped_job_keeps_what_it_has_finished(client):
     _, logs = client.ray("job", "logs", "to-stop")
     assert "stopped; the same command continues from here" in logs
     assert 0 < len(list(rewrites.glob("*.parquet"))) <= 6
+    status, printed = client.submit(*job(client, "runs/three", 0.01, "rewrite.self_waves=[1]", "engine.actors=2"))
+    assert status == 0, printed
+    assert sorted(row["problem"] for row in rows(rewrites)) == sorted(
+        f"{('self', 'guided', 'expert')[i % 3]} {i}" for i in range(12)
+    )
+    assert {row["source"] for row in rows(rewrites)} == {"self", "guided", "expert"}
 
 
 def test_engines_go_where_the_recipe_says_and_a_job_says_what_it_waits_for(tmp_path):
