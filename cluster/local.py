@@ -16,6 +16,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,10 +86,11 @@ def down(state: Path) -> None:
     family = [child for process in ours for child in process.children(recursive=True)]
     for process in ours:
         process.terminate()
-    _, left = psutil.wait_procs([*ours, *family], timeout=_END_S)
+    left = _left([*ours, *family])
     for process in left:
-        process.kill()
-    psutil.wait_procs(left, timeout=_END_S)
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    _left(left)
     record = _read(state)
     if record:
         shutil.rmtree(record["temp"], ignore_errors=True)
@@ -193,8 +195,19 @@ def _recorded(state: Path) -> list[psutil.Process]:
     return found
 
 
+def _left(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Those that have not ended in time. What has ended counts even where nobody collects it."""
+    end_s = time.monotonic() + _END_S
+    while any(_alive(process) for process in processes) and time.monotonic() < end_s:
+        time.sleep(0.1)
+    return [process for process in processes if _alive(process)]
+
+
 def _alive(process: psutil.Process) -> bool:
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _free_port(wanted: int = 0) -> int:

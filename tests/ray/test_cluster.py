@@ -55,7 +55,7 @@ def client(tmp_path_factory):
     yield client
     local.down(folder / "state")
     assert len(family) > 10
-    assert not [process for process in (*processes, *family) if process.is_running()], "all that was started has ended"
+    assert not [process for process in (*processes, *family) if local._alive(process)], "all that was started has ended"
     assert not (folder / "state").exists()
 
 

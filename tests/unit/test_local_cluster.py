@@ -38,7 +38,7 @@ def test_a_recorded_process_ends_with_its_children(tmp_path, process, capsys, mo
     state, temp = record(tmp_path, process, process.create_time())
     (child,) = process.children()
     local.down(state)
-    assert not child.is_running()
+    assert not local._alive(child)
     assert not state.exists()
     assert not temp.exists()
     assert capsys.readouterr().out == "cluster: 1 node ended\n"
