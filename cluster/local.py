@@ -32,6 +32,7 @@ GROUPS = ("spot", "gpu")
 """Labels of the workers, in turn, as cluster.yaml's."""
 _CPUS = 2
 """Logical cores of a worker."""
+_AGENTS = ("dashboard-agent-listen", "dashboard-agent-grpc", "runtime-env-agent", "metrics-export")
 _OBJECT_STORE_BYTES = 200 * 2**20
 _START_S = 120
 _TRIES = 3
@@ -118,7 +119,7 @@ def _environment(token: Path) -> dict[str, str]:
 
 @dataclass
 class _Cluster:
-    """A cluster that is being started: nodes one after another, since Ray gives each 15 seconds to start its agents."""
+    """A cluster that is being started: nodes one after another, since Ray gives each 30 seconds."""
 
     state: Path
     temp: str
@@ -148,8 +149,9 @@ class _Cluster:
     def _spawn(self, name: str, arguments: list[str]) -> psutil.Process:
         """`ray start`, which stays and ends its node's processes with itself; its id is recorded at once."""
         common = ["--block", "--disable-usage-stats", f"--node-ip-address={_NODE.format(self.alive + 1)}"]
-        common += ["--min-worker-port=0", "--max-worker-port=0", "--dashboard-agent-listen-port=0"]
-        common += [f"--object-store-memory={_OBJECT_STORE_BYTES}"]
+        common += ["--min-worker-port=0", "--max-worker-port=0", f"--object-store-memory={_OBJECT_STORE_BYTES}"]
+        # Ports that are not said Ray waits for, and not long enough for a busy machine.
+        common += [f"--{agent}-port={_free_port()}" for agent in _AGENTS]
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", *arguments, *common]
         with (self.state / f"{name}.log").open("ab") as log:
             process = psutil.Popen(
