@@ -1,6 +1,6 @@
 # The commands of this repository. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve compare test test-unit lint types lock
+.PHONY: help setup demo serve cluster cluster-down compare test test-unit lint types lock
 
 PY := .venv/bin/python
 
@@ -15,6 +15,12 @@ demo: setup  ## rewrite, train, evaluate and report with the embedded model
 
 serve: setup  ## answer over HTTP with the embedded model, and the demo's when it is there
 	@$(PY) -m jobs.serve
+
+cluster: setup  ## a Ray cluster of four nodes on this machine, to submit jobs to
+	@$(PY) -m cluster.local up
+
+cluster-down:  ## end that cluster
+	@$(PY) -m cluster.local down
 
 test: setup  ## all tests
 	@$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder

@@ -11,6 +11,7 @@ from offsft import stopping
 from offsft.disk_full import disk_full
 from offsft.errors import ConfigError, OffsftError
 from offsft.recipes import describe, load
+from offsft.submitted import with_lasting_run
 
 if TYPE_CHECKING:
     from offsft.config import Recipe
@@ -44,7 +45,7 @@ def run(work: Work, documentation: str, *, short: "Shortened | None" = None) -> 
         sys.exit(0)
     try:
         path, overrides = _split(arguments)
-        recipe = load(path, short(path, overrides) if short else overrides)
+        recipe = with_lasting_run(load(path, short(path, overrides) if short else overrides))
     except ConfigError as error:
         _fail(str(error), 2)
 

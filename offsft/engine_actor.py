@@ -68,6 +68,7 @@ class EngineSpec:
             kv_cache_gib=self.engine.kv_cache_gib,
             gpu_memory_share=self.engine.gpu_memory_share,
             gpus=self.engine.gpus,
+            tensor_parallel=self.engine.tensor_parallel,
             seed=self.seed,
             pickled_weights=self.pickled_weights,
             stop_token_ids=stop_token_ids,
@@ -79,6 +80,7 @@ class EngineActor:
 
     def __init__(self, spec: EngineSpec) -> None:
         self.spec = spec
+        spec.foreman.engine_placed.remote()
         output_to_file(Path(spec.logs) / f"engine-{os.getpid()}.log")
         self.prompts = load_prompts(spec.model, spec.revision, spec.prompt)
         self.verifier = open_verifier(spec.verify)

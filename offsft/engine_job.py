@@ -20,6 +20,7 @@ from offsft.console import Console
 from offsft.engine_actor import EngineActor
 from offsft.errors import EngineError, RunFolderError
 from offsft.foreman import hire
+from offsft.placement import Need, engine_places
 from offsft.progress import shown
 from offsft.quarantine import poisoned
 from offsft.stopping import gracefully
@@ -64,12 +65,20 @@ class EngineJob:
 
         done = len(_ids(self.output)) + len(poisoned(self.quarantine))
         with (
-            shown(foreman, console, what=self.name, total=total, done_before=done),
+            shown(
+                foreman,
+                console,
+                what=self.name,
+                total=total,
+                done_before=done,
+                need=Need.of_engines(self.engine),
+            ),
+            engine_places(self.engine) as places,
             # Beyond the engines' own grace, what they finished is still to be written.
             gracefully(stop, self.engine.grace_s + _WRITE_S),
         ):
             try:
-                self._dataset(arguments(foreman)).write_parquet(str(self.output))
+                self._dataset(arguments(foreman), places).write_parquet(str(self.output))
             except ray.exceptions.RayError as error:
                 state: Any = ray.get(foreman.state.remote())
                 if state.error is not None:
@@ -83,7 +92,7 @@ class EngineJob:
         state: Any = ray.get(foreman.state.remote())
         return {"sampled_tokens": state.tokens, "seconds": time.monotonic() - started_s}
 
-    def _dataset(self, arguments: tuple[Any, ...]) -> ray.data.Dataset:
+    def _dataset(self, arguments: tuple[Any, ...], places: dict[str, Any]) -> ray.data.Dataset:
         context = ray.data.DataContext.get_current().copy()
         context.checkpoint_config = CheckpointConfig(
             id_column="id", checkpoint_path=str(self.committed), delete_checkpoint_on_success=False
@@ -98,11 +107,12 @@ class EngineJob:
                 batch_format="pyarrow",
                 batch_size=self.batch_rows,
                 compute=ray.data.ActorPoolStrategy(
-                    size=self.engine.actors, max_tasks_in_flight_per_actor=2 * self.engine.concurrent_commits
+                    min_size=self.engine.actors,
+                    max_size=self.engine.actors_max or self.engine.actors,
+                    max_tasks_in_flight_per_actor=2 * self.engine.concurrent_commits,
                 ),
                 max_concurrency=self.engine.concurrent_commits,
-                num_cpus=self.engine.cpus,
-                num_gpus=self.engine.gpus,
+                **places,
             )
             dataset.set_name(self.name)
         return dataset

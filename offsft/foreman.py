@@ -32,6 +32,8 @@ class State:
     kinds: dict[str, int]
     """Finished problems by what came out."""
     tokens: int
+    placed: int
+    """Engines that have found a place in the cluster, in all."""
     engines: int
     """Engines that have started, in all."""
     deaths: int
@@ -77,10 +79,14 @@ class Foreman:
 
     def __init__(self, poison_tries: int) -> None:
         self._kinds: Counter[str] = Counter()
-        self._tokens = self._engines = self._deaths = 0
+        self._tokens = self._placed = self._engines = self._deaths = 0
         self._error: str | None = None
         self._blame = Blame(poison_tries)
         self._stop = asyncio.Event()
+
+    async def engine_placed(self) -> None:
+        """An actor has been given its resources; it is about to start its engine."""
+        self._placed += 1
 
     async def engine_started(self) -> None:
         self._engines += 1
@@ -110,4 +116,4 @@ class Foreman:
         await self._stop.wait()
 
     async def state(self) -> State:
-        return State(dict(self._kinds), self._tokens, self._engines, self._deaths, self._error)
+        return State(dict(self._kinds), self._tokens, self._placed, self._engines, self._deaths, self._error)

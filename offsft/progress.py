@@ -11,15 +11,16 @@ import ray.exceptions
 
 from offsft.console import Console, span
 from offsft.foreman import State
+from offsft.placement import Need, waiting
 
 _POLL_S = 1.0
 
 
 @contextmanager
-def shown(foreman: Any, console: Console, *, what: str, total: int, done_before: int) -> Iterator[None]:
-    """Show a stage's progress on the console until the block is left."""
+def shown(foreman: Any, console: Console, *, what: str, total: int, done_before: int, need: Need) -> Iterator[None]:
+    """Show a stage's progress on the console until the block is left, and what engines without a place wait for."""
     stop = threading.Event()
-    thread = threading.Thread(target=_show, args=(foreman, console, what, total, done_before, stop), daemon=True)
+    thread = threading.Thread(target=_show, args=(foreman, console, what, total, done_before, need, stop), daemon=True)
     thread.start()
     try:
         yield
@@ -29,15 +30,19 @@ def shown(foreman: Any, console: Console, *, what: str, total: int, done_before:
         console.done()
 
 
-def _show(foreman: Any, console: Console, what: str, total: int, done_before: int, stop: threading.Event) -> None:
+def _show(
+    foreman: Any, console: Console, what: str, total: int, done_before: int, need: Need, stop: threading.Event
+) -> None:
     first_s = first_working_s = time.monotonic()
     while not stop.wait(_POLL_S):
         try:
             state: State = ray.get(foreman.state.remote(), timeout=5)
         except ray.exceptions.GetTimeoutError:
             continue
+        waits = waiting(need, state.placed)
         if not state.engines:
-            console.progress(f"{what}: starting the engine, {span(time.monotonic() - first_s)}")
+            doing = f"waiting: {waits}" if waits and not state.placed else "starting the engine"
+            console.progress(f"{what}: {doing}, {span(time.monotonic() - first_s)}")
             first_working_s = time.monotonic()
             continue
         done = sum(state.kinds.values())
@@ -47,6 +52,8 @@ def _show(foreman: Any, console: Console, what: str, total: int, done_before: in
         parts.append(f"{state.tokens / elapsed_s:.0f} tokens/s")
         if state.deaths:
             parts.append(f"{state.deaths} engines died")
+        if waits:
+            parts.append(f"{state.placed} of {need.copies} engines have a place: {waits}")
         if done:
             parts.append(f"{span(elapsed_s / done * (total - done_before - done))} left")
         console.progress(", ".join(parts))

@@ -191,6 +191,8 @@ def _annotation_name(annotation: Any) -> str:
         return _annotation_name(args[0])
     if origin is list:
         return f"list of {_annotation_name(args[0])}"
+    if origin is dict:
+        return f"mapping of {_annotation_name(args[0])} to {_annotation_name(args[1])}"
     if origin is tuple:
         return f"list of {len(args)} {_annotation_name(args[0])}"
     if args:

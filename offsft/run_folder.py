@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ FREE_SETTINGS = frozenset(
         "verify.judge.timeout_s",
         "train.cpus_per_worker",
         "train.gpus_per_worker",
+        "train.node_labels",
+        "train.placement",
         "train.checkpoint_steps",
         "train.keep_checkpoints",
         "train.max_failures",
@@ -105,8 +108,8 @@ class RunFolder:
             if not self._begun(stage):
                 continue
             for key in sorted(old.keys() | new.keys()):
-                belongs = any(key == section or key.startswith(section + ".") for section in sections)
-                if belongs and key not in FREE_SETTINGS and old.get(key) != new.get(key):
+                belongs = _in(key, sections) and not _in(key, FREE_SETTINGS)
+                if belongs and old.get(key) != new.get(key):
                     again = f"{LEFT_BY[stage]} of {self.path}" if stage in LEFT_BY else str(self.path)
                     raise RunFolderError(
                         f"{key} is {new.get(key)!r}, but {self.path.name}/ was begun with {old.get(key)!r}; set it back,"
@@ -127,6 +130,11 @@ def write_text_atomically(path: Path, text: str) -> None:
 def remove(path: Path) -> None:
     """Delete a folder, if it is there."""
     shutil.rmtree(path, ignore_errors=True)
+
+
+def _in(key: str, settings: Iterable[str]) -> bool:
+    """Whether a key is one of these settings, or lies below one."""
+    return any(key == setting or key.startswith(setting + ".") for setting in settings)
 
 
 def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

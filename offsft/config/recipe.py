@@ -45,7 +45,17 @@ class Recipe(Strict):
     def _possible(self) -> "Recipe":
         train = self.train
         least_stage = {"none": 0, "optimizer": 1, "optimizer_and_weights": 3}[train.offload]
+        engine = self.engine
         problems = [
+            (
+                (engine.tensor_parallel > 1 or engine.gpus > 1) and engine.gpus != engine.tensor_parallel,
+                f"engine.gpus={engine.gpus:g} does not go with engine.tensor_parallel={engine.tensor_parallel}: an engine"
+                " spreads over all of its GPUs; give both the same number",
+            ),
+            (
+                engine.actors_max is not None and engine.actors_max < engine.actors,
+                f"engine.actors_max={engine.actors_max} is below engine.actors={engine.actors}; raise it, or leave it out",
+            ),
             (
                 train.zero_stage < least_stage,
                 f"train.offload={train.offload} needs train.zero_stage={least_stage} or higher, not {train.zero_stage}",

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from offsft.config.cluster import Label
 from offsft.strict import Strict
 
 
@@ -31,10 +32,16 @@ class Rewrite(Strict):
 class Engine(Strict):
     actors: int = Field(default=1, ge=1)
     """Engines in the pool, one vLLM engine each."""
+    actors_max: int | None = Field(default=None, ge=1)
+    """Engines that the pool may grow to while there is work for them and room in the cluster; unset: `actors`."""
     cpus: float = Field(default=1, gt=0)
     """CPU cores that an engine's actor reserves with Ray."""
     gpus: float = Field(default=0, ge=0)
     """GPUs of an engine; 0 runs it on the CPU."""
+    tensor_parallel: int = Field(default=1, ge=1)
+    """GPUs over which an engine spreads each layer's weights, for a model that is too large for one."""
+    node_labels: dict[Label, Label] = {}
+    """Labels that a node must have to run engines, for example `{group: spot}`; empty: any node."""
     max_sequences: int = Field(default=64, ge=1)
     """Sequences that an engine decodes at once."""
     kv_cache_gib: float = Field(default=2, gt=0)

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from offsft.config.cluster import Label
 from offsft.config.objective import Dft, Objective
 from offsft.strict import Strict
 
@@ -41,6 +42,10 @@ class Train(Strict):
     """CPU cores that a training process reserves with Ray."""
     gpus_per_worker: float = Field(default=0, ge=0)
     """GPUs of a training process; 0 trains on the CPU."""
+    placement: Literal["pack", "spread"] = "pack"
+    """Training processes on as few nodes as they fit on, or on as many as there are."""
+    node_labels: dict[Label, Label] = {}
+    """As `engine.node_labels`, for the training processes."""
     zero_stage: Literal[0, 1, 2, 3] = 2
     """DeepSpeed ZeRO stage: what is sharded over the workers (0 nothing, 1 optimizer, 2 and gradients, 3 and weights)."""
     epochs: int = Field(default=1, ge=1)

@@ -33,6 +33,7 @@ class VllmSettings:
     gpus: float
     seed: int
     pickled_weights: bool = False
+    tensor_parallel: int = 1
     stop_token_ids: tuple[int, ...] = ()
     """Ends of turn, beside those that the model's own generation config names."""
 
@@ -143,6 +144,11 @@ async def _start(settings: VllmSettings, raw_distribution: bool) -> Any:
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
 
+    return AsyncLLM.from_engine_args(AsyncEngineArgs(**engine_arguments(settings, raw_distribution)))
+
+
+def engine_arguments(settings: VllmSettings, raw_distribution: bool) -> dict[str, Any]:
+    """What vLLM is told. With tensor parallelism its workers take the bundles of the placement group they are in."""
     args: dict[str, Any] = {
         "model": settings.model,
         "revision": settings.revision,
@@ -160,7 +166,9 @@ async def _start(settings: VllmSettings, raw_distribution: bool) -> Any:
     else:
         # Compilation gains 15 % on a CPU and costs over a minute at each start.
         args["enforce_eager"] = True
-    return AsyncLLM.from_engine_args(AsyncEngineArgs(**args))
+    if settings.tensor_parallel > 1:
+        args |= {"tensor_parallel_size": settings.tensor_parallel, "distributed_executor_backend": "ray"}
+    return args
 
 
 def _completion(sequence: Any) -> Completion:

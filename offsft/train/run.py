@@ -13,6 +13,7 @@ from offsft.config import Recipe
 from offsft.console import Console, span
 from offsft.disk_full import disk_full
 from offsft.errors import TrainingError
+from offsft.placement import Need, shortage
 from offsft.run_folder import RunFolder
 from offsft.train.checkpoint import rescue
 from offsft.train.gap import gap_after
@@ -58,6 +59,8 @@ def train(recipe: Recipe, folder: RunFolder, model: str, console: Console) -> di
         scaling_config=ScalingConfig(
             num_workers=settings.workers,
             use_gpu=settings.gpus_per_worker > 0,
+            placement_strategy=settings.placement.upper(),
+            label_selector=dict(settings.node_labels) or None,
             resources_per_worker=_resources(settings.cpus_per_worker, settings.gpus_per_worker),
         ),
         run_config=RunConfig(
@@ -68,7 +71,7 @@ def train(recipe: Recipe, folder: RunFolder, model: str, console: Console) -> di
         ),
     )
     stop = threading.Event()
-    display = threading.Thread(target=_show, args=(metrics, console, stop), daemon=True)
+    display = threading.Thread(target=_show, args=(metrics, console, Need.of_training(settings), stop), daemon=True)
     display.start()
     try:
         stopped = trainer.fit().return_value
@@ -122,12 +125,14 @@ def _lines(metrics: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
 
 
-def _show(metrics: Path, console: Console, stop: threading.Event) -> None:
+def _show(metrics: Path, console: Console, need: Need, stop: threading.Event) -> None:
     started_s = time.monotonic()
     while not stop.wait(_POLL_S):
         lines = _lines(metrics)
         if not lines:
-            console.progress(f"train: starting the workers, {span(time.monotonic() - started_s)}")
+            short = shortage(need)
+            doing = f"waiting: {short}" if short else "starting the workers"
+            console.progress(f"train: {doing}, {span(time.monotonic() - started_s)}")
             continue
         last = lines[-1]
         left_s = (last["steps"] - last["step"]) * sum(line["time/step_s"] for line in lines) / len(lines)

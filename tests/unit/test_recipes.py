@@ -1,5 +1,6 @@
 """Recipes: overriding, refusing, describing."""
 
+import dataclasses
 import re
 import subprocess
 import sys
@@ -134,3 +135,27 @@ def test_the_arms_of_a_comparison():
         load(None, ["run=x", twice])
     with pytest.raises(ConfigError, match=r"compare.arms.0.responses='both'"):
         load(None, ["run=x", "compare.arms=[{name: a, responses: both, objective: {kind: sft}}]"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["engine.gpus=4"], r"engine\.gpus=4 does not go with engine\.tensor_parallel=1: .* give both the same number"),
+        (["engine.gpus=1", "engine.tensor_parallel=8"], r"engine\.gpus=1 does not go with engine\.tensor_parallel=8"),
+        (["engine.actors=4", "engine.actors_max=2"], r"engine\.actors_max=2 is below engine\.actors=4"),
+        (["engine.node_labels={group: 'in(a,b)'}"], r"engine\.node_labels\.group='in\(a,b\)': string should match"),
+    ],
+)
+def test_a_placement_that_cannot_be_is_refused(overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        load(None, ["run=a", *overrides])
+    assert load(None, ["run=a", "engine.gpus=8", "engine.tensor_parallel=8"]).engine.tensor_parallel == 8
+
+
+def test_the_settings_of_tensor_parallelism_reach_vllm():
+    from offsft.sampling.vllm import VllmSettings, engine_arguments
+
+    one = VllmSettings("m", None, "bfloat16", 512, 8, 1.0, 0.9, gpus=1, seed=0)
+    assert "tensor_parallel_size" not in engine_arguments(one, True)
+    eight = engine_arguments(dataclasses.replace(one, gpus=8, tensor_parallel=8), True)
+    assert (eight["tensor_parallel_size"], eight["distributed_executor_backend"]) == (8, "ray")

@@ -1,0 +1,151 @@
+"""Jobs submitted to a real cluster with a token: what they find, how they fail and stop, and where their engines go."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pyarrow.dataset
+import pytest
+
+from benchmarks.byte_tokenizer import byte_tokenizer
+from cluster import local
+from tests.ray.cluster_job import write_problems
+
+ROOT = Path(__file__).parents[2]
+pytestmark = [pytest.mark.ray]
+
+
+class Client:
+    """A shell outside the cluster, which knows its address and token."""
+
+    def __init__(self, state):
+        exported = re.findall(r"(\w+)=(\S+)", (state / "env").read_text())
+        others = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "OFFSFT_"))}
+        self.environment = others | dict(exported)
+        self.storage = state.parent
+
+    def ray(self, *arguments, environment=None):
+        """`ray ARGUMENTS` in the repository's root: exit status and all that was printed."""
+        command = [sys.executable, "-m", "ray.scripts.scripts", *arguments]
+        environment = environment or self.environment
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
+        return done.returncode, done.stdout + done.stderr
+
+    def submit(self, *command, options=()):
+        return self.ray("job", "submit", "--working-dir", ".", *options, "--", "python", "-m", *command)
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory):
+    """A head and two workers; relative runs lie in `storage`."""
+    folder = tmp_path_factory.mktemp("cluster")
+    byte_tokenizer().save_pretrained(folder / "model")
+    write_problems(folder / "p.jsonl", 12)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OFFSFT_STORAGE", str(folder))
+        local.up(folder / "state", 3)
+    client = Client(folder / "state")
+    processes = [psutil.Process(entry["id"]) for entry in local._read(folder / "state")["processes"]]
+    family = [child for process in processes for child in process.children(recursive=True)]
+    yield client
+    local.down(folder / "state")
+    assert len(family) > 10
+    assert not [process for process in (*processes, *family) if local._alive(process)], "all that was started has ended"
+    assert not (folder / "state").exists()
+
+
+def job(client, run, delay_s, *overrides):
+    """The command of a scripted rewriting job."""
+    settings = [f"run={run}", f"data.path={client.storage / 'p.jsonl'}", "rewrite.commit_problems=2"]
+    settings += ["rewrite.max_tokens=40", "verify.timeout_s=60", *overrides]
+    return ["tests.ray.cluster_job", str(client.storage / "model"), str(delay_s), *settings]
+
+
+def rows(rewrites):
+    return pyarrow.dataset.dataset(rewrites, format="parquet").to_table().to_pylist()
+
+
+def test_a_submitted_job_finds_its_code_and_leaves_its_run_in_the_storage(client):
+    status, printed = client.submit(*job(client, "runs/one", 0.01, "engine.node_labels={group: gpu}"))
+    assert status == 0, printed
+    assert "rewritten 12" in printed
+    run = client.storage / "runs" / "one"
+    assert len(list((run / "rewrites").glob("*.parquet"))) == 6
+    (engine,) = [json.loads(path.read_text()) for path in (run / "engines").glob("*.json")]
+    assert engine["labels"]["group"] == "gpu"
+    uploaded = Path(engine["package"]).parent
+    assert "working_dir_files" in uploaded.parts, "its workers took offsft from what was submitted"
+    assert (uploaded / "jobs" / "recipes" / "demo.yaml").exists()
+    left = {path.name for path in uploaded.iterdir()} & {".venv", ".git", "runs", ".cluster", ".hypothesis", "docs"}
+    assert not left, f"{left} need not have been uploaded"
+
+
+def test_a_failed_job_says_why_in_its_last_lines(client):
+    status, printed = client.submit("jobs.rewrite", "run=runs/two", "data.path=/nowhere.jsonl")
+    assert status == 1
+    last = printed.strip().splitlines()[-12:]
+    assert any("error: data.path" in line and "/nowhere.jsonl" in line for line in last), last
+    assert "Traceback" not in printed
+
+
+def test_without_the_token_nothing_is_accepted(client):
+    bare = {key: value for key, value in client.environment.items() if not key.startswith("RAY_AUTH")}
+    wrong = bare | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}
+    mark = client.storage / "was-run"
+    for environment in (bare | {"RAY_AUTH_MODE": "disabled"}, wrong):
+        status, printed = client.ray("job", "submit", "--", "touch", str(mark), environment=environment)
+        assert status != 0, printed
+        assert re.search(r"[Uu]nauthorized|[Aa]uthentication", printed), printed
+    assert not mark.exists()
+
+
+def test_a_stopped_job_keeps_what_it_has_finished(client):
+    command = job(client, "runs/three", 1.0, "rewrite.self_waves=[1]", "engine.concurrent_commits=1")
+    status, printed = client.submit(*command, options=["--no-wait", "--submission-id", "to-stop"])
+    assert status == 0, printed
+    rewrites = client.storage / "runs" / "three" / "rewrites"
+    end_s = time.monotonic() + 120
+    while not list(rewrites.glob("*.parquet")):
+        assert time.monotonic() < end_s, client.ray("job", "logs", "to-stop")[1]
+        time.sleep(0.5)
+    status, printed = client.ray("job", "stop", "to-stop")
+    assert status == 0, printed
+    assert "stopped" in printed
+    _, logs = client.ray("job", "logs", "to-stop")
+    assert "stopped; the same command continues from here" in logs
+    assert 0 < len(list(rewrites.glob("*.parquet"))) <= 6
+    status, printed = client.submit(*job(client, "runs/three", 0.01, "rewrite.self_waves=[1]", "engine.actors=2"))
+    assert status == 0, printed
+    assert sorted(row["problem"] for row in rows(rewrites)) == sorted(
+        f"{('self', 'guided', 'expert')[i % 3]} {i}" for i in range(12)
+    )
+    assert {row["source"] for row in rows(rewrites)} == {"self", "guided", "expert"}
+
+
+def test_engines_go_where_the_recipe_says_and_a_job_says_what_it_waits_for(tmp_path):
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    command = [sys.executable, "-m", "tests.ray.placement_check", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr[-3000:]
+    told = json.loads(done.stdout.strip().splitlines()[-1])
+    assert {engine["labels"]["group"] for engine in told["labelled"]["engines"]} == {"spot"}
+    (engine,) = told["parallel"]["engines"]
+    assert [bundle["GPU"] for bundle in engine["bundles"]] == [1, 1]
+    assert told["groups_left"] == 0, "the GPUs are given back when the stage ends"
+    assert 1 < len(told["grown"]["engines"]) <= 3
+    assert told["grown"]["problems"] == 40
+    assert told["shortages"] == [
+        "needs 4 GPUs, the cluster has 2",
+        "needs 5 CPUs, the cluster has 4",
+        "needs 3 CPUs, nodes labelled group=spot have 2",
+        "needs 1 CPU, nodes labelled group=gone have 0",
+        "needs 3 times 1.2 CPUs on one node, the cluster has room for 2",
+        None,
+    ]
+    assert told["waiting"]["problems"] == 6
+    assert any("needs 4 GPUs, the cluster has 2" in line for line in told["waiting"]["lines"]), told["waiting"]["lines"]
