@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.dataset
 
+from offsft import metrics
 from offsft.config import Recipe
 from offsft.console import Console
 from offsft.engine_actor import Done, EngineActor, EngineSpec, SamplerFactory, engine_spec
@@ -27,6 +28,8 @@ _SHARD_ROWS = 16
 class Answer(EngineActor):
     """`map_batches` class: batches of PROBLEM_SCHEMA in, batches of EVALUATION_SCHEMA out, row for row."""
 
+    stage = "evaluate"
+
     def __init__(self, spec: EngineSpec, sampling: SamplingParams, samples: int) -> None:
         super().__init__(spec)
         self._sampling = sampling
@@ -39,6 +42,8 @@ class Answer(EngineActor):
         problem = Problem(row["id"], row["problem"], row["solution"], row["answer"])
         completions = await self.sampler.sample(self.prompts.plain(problem), n=self._samples, params=self._sampling)
         samples = await asyncio.gather(*(self._judged(completion, problem) for completion in completions))
+        for sample in samples:
+            metrics.EVALUATED_SAMPLES.add(run=self.spec.run, model=self.spec.policy, outcome=sample["outcome"])
         correct = sum(sample["outcome"] == Outcome.CORRECT for sample in samples)
         kind = "correct" if correct * 2 > len(samples) else "wrong"
         answered = {"id": problem.id, "problem": problem.problem, "answer": problem.answer, "samples": samples}
@@ -81,6 +86,8 @@ def run_evaluate(
         **{name: _scores(table) for name, table in results.items()},
         "seconds": time.monotonic() - started_s,
     }
+    for name in models:
+        metrics.EVALUATION_ACCURACY.set(result[name]["accuracy"], run=folder.path.name, model=name)
     if {"base", "trained"} <= results.keys():
         base, trained = (_means(results[name]) for name in ("base", "trained"))
         both = base.keys() & trained.keys()  # a problem on which an engine died again and again has no answer

@@ -13,7 +13,7 @@ HEAVY = {"ray", "vllm", "deepspeed", "torch", "transformers", "fastapi"}
 FLOOR_0 = {"errors", "records", "protocols", "strict", "config", "recipes", "run_folder"}
 FLOOR_1 = {"gap", "quarantine", "stopping", "problem_files", "run_lock", "boxed", "problems", "prompts", "cascade", "batching", "verify", "console", "demo", "train.zero", "train.schedule"}  # fmt: skip
 FLOOR_1T = {"objectives", "fused_head"}
-FLOOR_2 = {"compare", "sampling", "rewrite", "train", "evaluate", "report", "progress", "engine_actor", "engine_job", "ray_session", "foreman", "pipeline"}  # fmt: skip
+FLOOR_2 = {"compare", "sampling", "rewrite", "train", "evaluate", "report", "progress", "engine_actor", "engine_job", "ray_session", "foreman", "pipeline", "metrics", "metered"}  # fmt: skip
 
 ALLOWED_HEAVY = {
     **{name: set() for name in FLOOR_0 | FLOOR_1},
@@ -32,6 +32,7 @@ ALLOWED_HEAVY = {
     "foreman": {"ray"},
     "engine_actor": {"ray"},
     "engine_job": {"ray"},
+    "metrics": {"ray"},
     "ray_session": {"ray"},
     "pipeline": {"transformers"},
     "train": {"ray", "torch", "deepspeed", "transformers", "peft"},
