@@ -49,7 +49,7 @@ class Counter(Metric):
 
     kind = "counter"
 
-    def add(self, amount: float = 1, **labels: str) -> None:
+    def add(self, amount: float = 1, /, **labels: str) -> None:
         if amount:
             self._tell(labels, amount)
 
@@ -67,7 +67,7 @@ class Gauge(Metric):
 
     kind = "gauge"
 
-    def set(self, value: float | None, **labels: str) -> None:
+    def set(self, value: float | None, /, **labels: str) -> None:
         """None, for what has no value just now, changes nothing."""
         if value is not None:
             self._tell(labels, value)
@@ -90,7 +90,7 @@ class Histogram(Metric):
         super().__init__(name, meaning, **labels)
         self.bounds = bounds
 
-    def observe(self, value: float, **labels: str) -> None:
+    def observe(self, value: float, /, **labels: str) -> None:
         self._tell(labels, value)
 
     def _made(self) -> Any:

@@ -8,6 +8,7 @@ from offsft.config.compare import Arm, Compare, Gap, GapSide
 from offsft.config.data import Data, Fields
 from offsft.config.evaluate import Evaluate
 from offsft.config.model import Model, Prompt
+from offsft.config.plan import Plan
 from offsft.config.recipe import Recipe
 from offsft.config.rewrite import Engine, Rewrite
 from offsft.config.train import Lora, SourceWeights, Train
@@ -25,6 +26,7 @@ __all__ = [
     "GapSide",
     "Lora",
     "Model",
+    "Plan",
     "Prompt",
     "Recipe",
     "Rewrite",

@@ -7,6 +7,7 @@ from offsft.config.compare import Compare, Gap
 from offsft.config.data import Data
 from offsft.config.evaluate import Evaluate
 from offsft.config.model import Model, Prompt
+from offsft.config.plan import Plan
 from offsft.config.rewrite import Engine, Rewrite
 from offsft.config.train import Train
 from offsft.config.verify import Verify
@@ -30,6 +31,7 @@ class Recipe(Strict):
     compare: Compare = Compare()
     gap: Gap = Gap()
     cluster: Cluster = Cluster()
+    plan: Plan = Plan()
 
     @model_validator(mode="after")
     def _possible(self) -> "Recipe":

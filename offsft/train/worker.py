@@ -95,7 +95,7 @@ def train_loop(config: dict[str, WorkerSpec]) -> str | None:
     # Not by print, which Ray Train sends to its own log as well, so that the line would be here twice.
     sys.stderr.write(f"rank {rank} of {ranks}: training from step {first_step + 1} to {plan.steps}\n")
     skips = StepLog(Path(spec.skipped), first_step, write=rank == 0, tell=[partial(measure_skip, spec.run)])
-    tell = [partial(measure_step, spec.run)]
+    tell: list[Callable[[dict[str, Any]], None]] = [partial(measure_step, spec.run)]
     if spec.settings.tensorboard and rank == 0:
         tell.append(board(Path(spec.board), first_step))
     metrics = StepLog(Path(spec.metrics), first_step, write=rank == 0, tell=tell)
