@@ -39,10 +39,19 @@ def test_a_small_shape_by_hand():
     assert SMALL.activation_bytes(5, checkpointing=False) == 2 * 2 * 5 * 4 + 2 * 2 * 5 * 56
 
 
-def test_the_tiny_model_has_as_many_parameters_as_planned(tiny_model):
-    from transformers import AutoModelForCausalLM
-
-    assert shape_of(tiny_model).parameters == AutoModelForCausalLM.from_pretrained(tiny_model).num_parameters()
+def test_a_shape_is_read_from_config_json(tmp_path):
+    config = {
+        "model_type": "qwen2",
+        "hidden_size": 3584,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 28,
+        "num_key_value_heads": 4,
+        "intermediate_size": 18944,
+        "vocab_size": 152064,
+        "tie_word_embeddings": False,
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert shape_of(str(tmp_path)) == STATED["Qwen/Qwen2.5-Math-7B"]
 
 
 @pytest.mark.parametrize(("stage", "weights", "gradients", "optimizer"), [(0, 2, 2, 16), (1, 2, 2, 4), (2, 2, 0.5, 4), (3, 0.5, 0.5, 4)])  # fmt: skip
