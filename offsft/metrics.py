@@ -6,12 +6,15 @@ node. Labels are from closed sets: `run` is the name of the run's folder, the ot
 docs/metrics.md is this as a table.
 """
 
+import threading
+import time
 from typing import Any, ClassVar
 
 ALL: list["Metric"] = []
 """Every metric that is declared, in order."""
 
 _RUN = "run"
+_REFRESH_S = 1.0
 
 
 class Metric:
@@ -63,14 +66,28 @@ class Counter(Metric):
 
 
 class Gauge(Metric):
-    """The value as it is now."""
+    """The value as it is now.
+
+    Ray forgets a gauge that is not told again within two of its reports, so a thread tells the last values again.
+    """
 
     kind = "gauge"
+    _thread: ClassVar[threading.Thread | None] = None
+
+    def __init__(self, name: str, meaning: str, **labels: str) -> None:
+        super().__init__(name, meaning, **labels)
+        self._last: dict[tuple[str, ...], tuple[dict[str, str], float]] = {}
 
     def set(self, value: float | None, /, **labels: str) -> None:
         """None, for what has no value just now, changes nothing."""
-        if value is not None:
-            self._tell(labels, value)
+        if value is None:
+            return
+        self._tell(labels, value)
+        if self._in_ray is not None:
+            self._last[tuple(labels.values())] = (labels, value)
+            if Gauge._thread is None:
+                Gauge._thread = threading.Thread(target=_tell_gauges_again, name="gauges", daemon=True)
+                Gauge._thread.start()
 
     def _made(self) -> Any:
         from ray.util import metrics
@@ -79,6 +96,15 @@ class Gauge(Metric):
 
     def _record(self, value: float, labels: dict[str, str]) -> None:
         self._in_ray.set(value, tags=labels)
+
+
+def _tell_gauges_again() -> None:
+    while True:
+        time.sleep(_REFRESH_S)
+        for metric in ALL:
+            if isinstance(metric, Gauge):
+                for labels, value in list(metric._last.values()):
+                    metric._tell(labels, value)
 
 
 class Histogram(Metric):

@@ -24,6 +24,12 @@ RUN = "watched"
 ROWS = 60
 
 
+def slow_sampler(prompts):
+    sampler = scripted_problems.scripted_sampler(prompts)
+    sampler.delay_s = 0.1
+    return sampler
+
+
 def train(steps: int) -> None:
     """What rank 0 tells, by the functions that it tells with."""
     for step in range(1, steps + 1):
@@ -60,7 +66,7 @@ def main() -> None:
     recipe = load(None, settings)
     run = RunFolder(recipe.run)
     run.open(recipe)
-    run_rewrite(recipe, run, str(folder / "tokenizer"), Console(), sampler_factory=scripted_problems.scripted_sampler)
+    run_rewrite(recipe, run, str(folder / "tokenizer"), Console(), sampler_factory=slow_sampler)
     sys.stdin.read()
     ray.shutdown()
 
