@@ -8,16 +8,18 @@ import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import ray
 import ray.exceptions
 
+from offsft import metrics
 from offsft.config import Engine, Prompt, Recipe, Verify
 from offsft.console import output_to_file
 from offsft.errors import EngineError
 from offsft.foreman import Leave
+from offsft.metered import MeteredVerifier
 from offsft.problems import Reason
 from offsft.prompts import Prompts, load_prompts
 from offsft.protocols import Sampler
@@ -38,10 +40,11 @@ logger = logging.getLogger(__name__)
 class EngineSpec:
     """All that an engine actor needs; picklable.
 
-    `model` is a folder or name, `policy` what rows call it; `raw_distribution` is False where the distribution that
+    `run` is the run's name, `model` a folder or name, `policy` what rows call it; `raw_distribution` is False where the distribution that
     is sampled from is not the policy itself. `sampler_factory` replaces vLLM in tests and simulations.
     """
 
+    run: str
     model: str
     policy: str
     revision: str | None
@@ -78,12 +81,16 @@ class EngineSpec:
 class EngineActor:
     """Base of the `map_batches` classes: `self.sampler`, `self.verifier` and `self.prompts` are ready to use."""
 
+    stage: ClassVar[str]
+    """The stage's name in metrics."""
+
     def __init__(self, spec: EngineSpec) -> None:
         self.spec = spec
         spec.foreman.engine_placed.remote()
         output_to_file(Path(spec.logs) / f"engine-{os.getpid()}.log")
         self.prompts = load_prompts(spec.model, spec.revision, spec.prompt)
-        self.verifier = open_verifier(spec.verify)
+        self.verifier = MeteredVerifier(open_verifier(spec.verify), spec.run)
+        self._labels = {"run": spec.run, "stage": self.stage}
         self.sampler = WatchedSampler(self._start(), spec.engine.stall_s)
         self._in_work: set[str] = set()
         self._alone: str | None = None
@@ -148,6 +155,7 @@ class EngineActor:
         Ray retries a failed task on the actor that it failed on, and a dead engine does not come back.
         """
         self._in_work.add(problem)
+        metrics.PROBLEMS_IN_WORK.set(len(self._in_work), **self._labels)
         try:
             row, kind, tokens = await work
         except Exception:  # whatever it was: only a dead engine is acted upon, the rest is raised again
@@ -158,7 +166,10 @@ class EngineActor:
             raise
         finally:
             self._in_work.discard(problem)
+            metrics.PROBLEMS_IN_WORK.set(len(self._in_work), **self._labels)
         self.spec.foreman.end.remote(problem, kind, tokens)
+        metrics.PROBLEMS.add(outcome=kind, **self._labels)
+        metrics.SAMPLED_TOKENS.add(tokens, **self._labels)
         return row
 
     async def _wait_for_stop(self) -> None:
@@ -170,6 +181,7 @@ class EngineActor:
     def _quarantine(self, row: dict[str, Any]) -> None:
         """Write the problem's one line there, by its id, so that a second writing changes nothing."""
         logger.error("problem %s is poison: it goes to quarantine", row["id"])
+        metrics.PROBLEMS.add(outcome=str(Reason.POISON), **self._labels)
         detail = (
             f"the engine died {self.spec.engine.poison_tries} times while this problem ran alone (engine.poison_tries);"
             " the engine's own reason is in logs/ of the run's folder"
@@ -216,6 +228,7 @@ def engine_spec(
 ) -> EngineSpec:
     """The spec of a recipe's engines for one model; a local folder has no revision."""
     return EngineSpec(
+        run=Path(recipe.run).name,
         model=model,
         policy=policy,
         revision=None if Path(model).exists() else recipe.model.revision,

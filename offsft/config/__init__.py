@@ -9,6 +9,7 @@ from offsft.config.data import Data, Fields, ProblemRows
 from offsft.config.domain import Domain
 from offsft.config.evaluate import Evaluate, PromptStyle
 from offsft.config.model import Model, Prompt
+from offsft.config.plan import Plan
 from offsft.config.recipe import Recipe
 from offsft.config.rewrite import Engine, Rewrite
 from offsft.config.serve import Generator, Limits, Routing, ServedModel, Serving
@@ -32,6 +33,7 @@ __all__ = [
     "Limits",
     "Lora",
     "Model",
+    "Plan",
     "ProblemRows",
     "Prompt",
     "PromptStyle",

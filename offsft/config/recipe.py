@@ -10,6 +10,7 @@ from offsft.config.data import Data
 from offsft.config.domain import Domain, with_domain
 from offsft.config.evaluate import Evaluate
 from offsft.config.model import Model, Prompt
+from offsft.config.plan import Plan
 from offsft.config.rewrite import Engine, Rewrite
 from offsft.config.train import Train
 from offsft.config.verify import Verify
@@ -35,6 +36,7 @@ class Recipe(Strict):
     compare: Compare = Compare()
     gap: Gap = Gap()
     cluster: Cluster = Cluster()
+    plan: Plan = Plan()
 
     @model_validator(mode="before")
     @classmethod

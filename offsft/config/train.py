@@ -84,5 +84,7 @@ class Train(Strict):
     """Optimizer steps between checkpoints."""
     keep_checkpoints: int = Field(default=2, ge=1)
     """Checkpoints that are kept."""
+    tensorboard: bool = False
+    """Write the metrics of each step as TensorBoard files too, to `tensorboard/` of the run's folder."""
     max_failures: int = Field(default=2, ge=0)
     """How often Ray Train starts the workers again after one has died."""

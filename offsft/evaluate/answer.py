@@ -7,9 +7,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from offsft import metrics
 from offsft.config import PromptStyle, Verify
 from offsft.engine_actor import Done, EngineActor, EngineSpec
 from offsft.evaluate.suites import HELD_OUT
+from offsft.metered import MeteredVerifier
 from offsft.protocols import SamplingParams, Verifier
 from offsft.records import Completion, Outcome, Problem
 from offsft.rewrite.tables import EVALUATION_SCHEMA
@@ -36,6 +38,8 @@ class Draw:
 class Answer(EngineActor):
     """`map_batches` class: batches of SUITE_SCHEMA, or of PROBLEM_SCHEMA, in, batches of EVALUATION_SCHEMA out, row for row."""
 
+    stage = "evaluate"
+
     def __init__(self, spec: EngineSpec, draw: Draw, asking: Mapping[str, Asking]) -> None:
         super().__init__(spec)
         self._draw = draw
@@ -43,7 +47,7 @@ class Answer(EngineActor):
         self._verifiers: dict[str, Any] = {spec.verify.model_dump_json(): self.verifier}
         for each in asking.values():
             if each.verify.model_dump_json() not in self._verifiers:
-                self._verifiers[each.verify.model_dump_json()] = open_verifier(each.verify)
+                self._verifiers[each.verify.model_dump_json()] = MeteredVerifier(open_verifier(each.verify), spec.run)
 
     def __del__(self) -> None:
         super().__del__()
@@ -64,6 +68,8 @@ class Answer(EngineActor):
             greedy = await self.sampler.sample(prompt, n=1, params=SamplingParams(self._draw.params.max_tokens, 0.0))
         judged = await asyncio.gather(*(_judged(each, problem, verifier) for each in [*completions, *greedy]))
         samples = judged[: len(completions)]
+        for sample in samples:
+            metrics.EVALUATED_SAMPLES.add(run=self.spec.run, model=self.spec.policy, outcome=sample["outcome"])
         correct = sum(sample["outcome"] == Outcome.CORRECT for sample in samples)
         kind = "correct" if correct * 2 > len(samples) else "wrong"
         answered = {

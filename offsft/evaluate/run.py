@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from offsft import metrics
 from offsft.config import Recipe, Verify
 from offsft.console import Console
 from offsft.engine_actor import SamplerFactory, engine_spec
@@ -52,15 +53,18 @@ def run_evaluate(
     results = {name: _answers(recipe, folder, name, model, console, sampler_factory) for name, model in models.items()}
     table = evaluation_table(results, left_out)
     write_table(table, folder.path)
+    scores = {name: _scores(answers) for name, answers in results.items()}
     result: dict[str, Any] = {
         "problems": count_rows(folder.evaluation / "problems"),
         "suites": list(left_out),
         "models": list(models),
         "samples": recipe.evaluate.samples,
         "temperature": recipe.evaluate.temperature,
-        **{name: _scores(answers) for name, answers in results.items() if name in ("base", "trained")},
+        **{name: each for name, each in scores.items() if name in ("base", "trained")},
         "seconds": time.monotonic() - started_s,
     }
+    for name, each in scores.items():
+        metrics.EVALUATION_ACCURACY.set(each["accuracy"], run=folder.path.name, model=name)
     if {"base", "trained"} <= results.keys():
         base, trained = (_means(results[name]) for name in ("base", "trained"))
         both = base.keys() & trained.keys()  # a problem on which an engine died again and again has no answer

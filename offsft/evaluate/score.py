@@ -29,6 +29,8 @@ SCORE_SCHEMA = pa.schema(
 class Score(EngineActor):
     """`map_batches` class: batches of REWRITE_SCHEMA in, batches of SCORE_SCHEMA out, row for row."""
 
+    stage = "score"
+
     def __init__(self, spec: EngineSpec, responses: str) -> None:
         super().__init__(spec)
         self._expert = responses == "expert"

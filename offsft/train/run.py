@@ -17,6 +17,7 @@ from offsft.placement import Need, shortage
 from offsft.run_folder import RunFolder
 from offsft.train.checkpoint import rescue
 from offsft.train.gap import gap_after
+from offsft.train.measured import check_board, measure_gap
 from offsft.train.rows import load_rows
 from offsft.train.worker import WorkerSpec, train_loop
 
@@ -32,10 +33,13 @@ def train(recipe: Recipe, folder: RunFolder, model: str, console: Console) -> di
     """
     started_s = time.monotonic()
     settings = recipe.train
+    if settings.tensorboard:
+        check_board()
     loaded = load_rows(folder.rewrites, settings)
     metrics = folder.path / "metrics.jsonl"
     rescued = rescue(folder.checkpoints / "train", workers=settings.workers, zero_stage=settings.zero_stage)
     spec = WorkerSpec(
+        run=folder.path.name,
         model=model,
         revision=None if Path(model).exists() else recipe.model.revision,
         dtype=recipe.model.dtype,
@@ -44,6 +48,7 @@ def train(recipe: Recipe, folder: RunFolder, model: str, console: Console) -> di
         seed=recipe.seed,
         rewrites=str(folder.rewrites),
         metrics=str(metrics),
+        board=str(folder.path / "tensorboard"),
         skipped=str(folder.path / "skipped.jsonl"),
         reference=str(folder.reference),
         gap=str(folder.gap / "trained"),
@@ -84,6 +89,8 @@ def train(recipe: Recipe, folder: RunFolder, model: str, console: Console) -> di
     if stopped is not None:
         raise TrainingError(stopped)
     gap = gap_after(folder.gap / "trained") if settings.gap_rows else None
+    if gap:
+        measure_gap(folder.path.name, gap)
     return _result(metrics) | {
         "skipped_steps": len(_lines(folder.path / "skipped.jsonl")),
         "gap": gap,

@@ -7,13 +7,16 @@ import random
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from offsft import metrics as told
 from offsft.batching import Plan
 from offsft.config import Train
 from offsft.console import output_to_file
@@ -22,6 +25,7 @@ from offsft.train.checkpoint import load_shards, save_shards
 from offsft.train.export import export, gathered_weights
 from offsft.train.gap import GapSample
 from offsft.train.lora import add_adapters, merged
+from offsft.train.measured import board, measure_skip, measure_step
 from offsft.train.policy import PolicyLoss
 from offsft.train.reference import with_reference
 from offsft.train.rows import Row, load_rows
@@ -35,6 +39,7 @@ from offsft.train.zero import deepspeed_config
 class WorkerSpec:
     """All that a training process needs; picklable. Paths are on a disk that every node sees."""
 
+    run: str
     model: str
     revision: str | None
     dtype: str
@@ -43,6 +48,7 @@ class WorkerSpec:
     seed: int
     rewrites: str
     metrics: str
+    board: str
     skipped: str
     reference: str
     gap: str
@@ -90,8 +96,11 @@ def train_loop(config: dict[str, WorkerSpec]) -> str | None:
     first_step = _resume(engine, spec.rescued)
     # Not by print, which Ray Train sends to its own log as well, so that the line would be here twice.
     sys.stderr.write(f"rank {rank} of {ranks}: training from step {first_step + 1} to {plan.steps}\n")
-    skips = StepLog(Path(spec.skipped), first_step, write=rank == 0)
-    metrics = StepLog(Path(spec.metrics), first_step, write=rank == 0)
+    skips = StepLog(Path(spec.skipped), first_step, write=rank == 0, tell=[partial(measure_skip, spec.run)])
+    tell: list[Callable[[dict[str, Any]], None]] = [partial(measure_step, spec.run)]
+    if spec.settings.tensorboard and rank == 0:
+        tell.append(board(Path(spec.board), first_step))
+    metrics = StepLog(Path(spec.metrics), first_step, write=rank == 0, tell=tell)
     for step in range(first_step, plan.steps):
         started_s = time.monotonic()
         may_skip = skips.lines < spec.settings.skip_steps
@@ -105,7 +114,7 @@ def train_loop(config: dict[str, WorkerSpec]) -> str | None:
             seconds = time.monotonic() - started_s
             metrics.add(metrics_line(step, plan, sums, rate, mass_of(rows, plan, step), seconds))
         if step + 1 < plan.steps and (step + 1) % spec.settings.checkpoint_steps == 0:
-            _save(engine, step + 1)
+            _save(engine, step + 1, spec.run)
         else:
             ray.train.report({"step": step + 1})
     # What the last step leaves is the export, not a checkpoint that nothing would go on from.
@@ -187,15 +196,19 @@ def mass_of(rows: list[Row], plan: Plan, step: int) -> float:
 
 
 class StepLog:
-    """JSON lines, at most one a step, also after a restart. All ranks know how many there are; one of them writes."""
+    """JSON lines, at most one a step, also after a restart. All ranks know how many there are; one of them writes,
+    and tells each new line to whoever else is to know."""
 
-    def __init__(self, path: Path, first_step: int, *, write: bool) -> None:
+    def __init__(
+        self, path: Path, first_step: int, *, write: bool, tell: Sequence[Callable[[dict[str, Any]], None]] = ()
+    ) -> None:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
         # A kill can leave half a line at the end; steps after the checkpoint are done again.
         whole = [line for line in lines if line.endswith("}\n")]
         kept = [line for line in whole if json.loads(line)["step"] <= first_step]
         self.lines = len(kept)
         self._path = path if write else None
+        self._tell = tell
         if write and len(kept) < len(lines):
             path.write_text("".join(kept), encoding="utf-8")
 
@@ -204,6 +217,8 @@ class StepLog:
         if self._path:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
+            for tell in self._tell:
+                tell(line)
 
 
 def metrics_line(step: int, plan: Plan, sums: Sums, rate: float, mass: float, seconds: float) -> dict[str, Any]:
@@ -253,13 +268,15 @@ def _resume(engine: Any, rescued: str | None) -> int:
         return load_shards(engine, folder)
 
 
-def _save(engine: Any, step: int) -> None:
+def _save(engine: Any, step: int, run: str) -> None:
     """Every rank saves its shards; Ray Train merges them into one checkpoint."""
     import ray.train
 
+    started_s = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         save_shards(engine, folder, step)
         ray.train.report({"step": step}, checkpoint=ray.train.Checkpoint.from_directory(folder))
+    told.CHECKPOINT_SECONDS.observe(time.monotonic() - started_s, run=run)
 
 
 def _seed(seed: int) -> None:

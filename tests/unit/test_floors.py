@@ -11,9 +11,9 @@ ROOT = Path(__file__).parents[2]
 HEAVY = {"ray", "vllm", "deepspeed", "torch", "transformers", "fastapi"}
 
 FLOOR_0 = {"errors", "records", "protocols", "strict", "disk_full", "config", "recipes", "run_folder", "submitted"}
-FLOOR_1 = {"gap", "quarantine", "stopping", "problem_files", "contamination", "evaluate.suites", "evaluate.metrics", "run_lock", "boxed", "problems", "prompts", "cascade", "batching", "verify", "console", "demo", "train.zero", "train.schedule"}  # fmt: skip
+FLOOR_1 = {"gap", "quarantine", "stopping", "problem_files", "contamination", "evaluate.suites", "evaluate.metrics", "run_lock", "boxed", "problems", "prompts", "cascade", "batching", "verify", "console", "demo", "train.zero", "train.schedule", "plan"}  # fmt: skip
 FLOOR_1T = {"objectives", "fused_head"}
-FLOOR_2 = {"compare", "sampling", "rewrite", "train", "evaluate", "report", "progress", "engine_actor", "engine_job", "ray_session", "foreman", "pipeline", "placement"}  # fmt: skip
+FLOOR_2 = {"compare", "sampling", "rewrite", "train", "evaluate", "report", "progress", "engine_actor", "engine_job", "ray_session", "foreman", "pipeline", "placement", "metrics", "metered"}  # fmt: skip
 
 ALLOWED_HEAVY = {
     **{name: set() for name in FLOOR_0 | FLOOR_1},
@@ -40,6 +40,7 @@ ALLOWED_HEAVY = {
     "placement": {"ray"},
     "engine_actor": {"ray"},
     "engine_job": {"ray"},
+    "metrics": {"ray"},
     "ray_session": {"ray"},
     "pipeline": {"transformers"},
     "train": {"ray", "torch", "deepspeed", "transformers", "peft"},

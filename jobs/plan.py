@@ -1,0 +1,49 @@
+"""python -m jobs.plan RECIPE.yaml [key=value ...]
+
+Memory of each GPU, tokens and hours that the recipe is expected to take; nothing is started. The assumptions are the
+settings of `plan`, the formulas are in docs/planning.md. Exits with 1 where the recipe does not fit.
+"""
+
+from typing import TYPE_CHECKING
+
+from jobs.command import run
+
+if TYPE_CHECKING:
+    from offsft.config import Recipe
+    from offsft.console import Console
+
+
+def work(recipe: "Recipe", console: "Console") -> None:
+    from offsft.errors import ConfigError
+    from offsft.plan import GIB, estimate
+
+    found = estimate(recipe)
+    plan, one, engine = recipe.plan, found.sampling, recipe.engine
+    say = console.say
+    say(f"model     {recipe.model.path}: {found.shape.parameters / 1e9:.2f} billion parameters")
+    say(f"cluster   {plan.gpus} {plan.gpu} of {found.gpu.memory / GIB:.0f} GiB, {plan.gpus_per_node} on a node")
+    say(
+        f"sampling  {engine.actors} engines of {engine.gpus:g} GPU; each GPU: weights {one.weights / GIB:.1f} GiB,"
+        f" cache {one.cache / GIB:.1f} GiB, {one.sequences} sequences at once, {one.tokens_per_s:,.0f} tokens/s an engine"
+    )
+    parts = ", ".join(f"{name} {size / GIB:.1f}" for name, size in found.training.parts.items())
+    say(f"training  {recipe.train.workers} workers, each GPU {found.training.gpu / GIB:.1f} GiB: {parts}")
+    if found.training.host:
+        say(f"          and {found.training.host / GIB:.1f} GiB of main memory for each worker")
+    shares = ", ".join(f"{n} {s:.0%}" for n, s in zip(("self", "guided", "expert"), found.shares, strict=True))
+    say(
+        f"rewrite   {found.problems:,} problems ({shares}), {found.samples:,.0f} samples,"
+        f" {found.sampled_tokens / 1e6:,.1f} million tokens: {found.rewrite_s / 3600:.2f} h"
+    )
+    say(f"train     {recipe.train.epochs} epochs: {found.train_s / 3600:.2f} h")
+    say(
+        f"evaluate  2 models, {recipe.evaluate.limit} problems, {recipe.evaluate.samples} samples each:"
+        f" {found.evaluate_s / 3600:.2f} h"
+    )
+    say("assumed   " + ", ".join(f"{key}={value}" for key, value in plan.model_dump().items() if value is not None))
+    if found.misfits:
+        raise ConfigError("does not fit: " + "; ".join(found.misfits))
+
+
+if __name__ == "__main__":
+    run(work, str(__doc__))
