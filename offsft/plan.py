@@ -258,7 +258,7 @@ def estimate(recipe: Recipe) -> Estimate:
     # The expert's solution is scored once for each problem, and a guided response once more: a prefill.
     scored = problems * (1 + not_own * (1 - not_guided)) * (plan.prompt_tokens + plan.response_tokens)
     score_s = 2 * shape.parameters * scored / (engine.actors * engine.gpus * gpu.flops * plan.compute_share)
-    answers = 2 * recipe.evaluate.limit * recipe.evaluate.samples * plan.response_tokens
+    answers = 2 * _held_out(recipe) * recipe.evaluate.samples * plan.response_tokens
     return Estimate(
         shape=shape,
         gpu=gpu,
@@ -280,6 +280,17 @@ def _problems(recipe: Recipe) -> int:
     problems = recipe.plan.problems or recipe.data.limit or generated
     if problems is None:
         raise ConfigError("how many problems there are is not known; set plan.problems")
+    return problems
+
+
+def _held_out(recipe: Recipe) -> int:
+    """Problems of the evaluation, over all suites."""
+    settings = recipe.evaluate
+    generated = settings.generated_problems if settings.path == "generated" and not settings.suites else None
+    limited = settings.limit and settings.limit * max(1, len(settings.suites))
+    problems = recipe.plan.held_out_problems or limited or generated
+    if problems is None:
+        raise ConfigError("how many problems the evaluation has is not known; set plan.held_out_problems")
     return problems
 
 

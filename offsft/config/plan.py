@@ -18,6 +18,8 @@ class Plan(Strict):
     """Main memory of a node, GiB."""
     problems: int | None = Field(default=None, ge=1)
     """Problems to rewrite; unset: `data.limit`, or `data.generated_problems` where they are generated."""
+    held_out_problems: int | None = Field(default=None, ge=1)
+    """Problems of the evaluation, over all suites; unset: `evaluate.limit` for each."""
     prompt_tokens: int = Field(default=200, ge=1)
     """Mean length of a prompt, tokens."""
     response_tokens: int = Field(default=600, ge=1)

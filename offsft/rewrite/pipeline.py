@@ -89,9 +89,7 @@ def problem_source(
     if settings.path == "generated":
         fields = Fields(tests="tests") if domain == "code" else settings.fields
         return ProblemSource(setting, [str(generated)], "own", fields, settings.limit, domain, excluded)
-    return ProblemSource(
-        setting, settings.paths, settings.format, settings.fields, settings.limit, domain, excluded
-    )
+    return ProblemSource(setting, settings.paths, settings.format, settings.fields, settings.limit, domain, excluded)
 
 
 def write_generated(path: Path, n: int, split: Split, recipe: Recipe) -> None:
