@@ -7,6 +7,7 @@ from typing import NoReturn
 
 from offsft import stopping
 from offsft.errors import ConfigError, OffsftError
+from offsft.ray_token import bring_token
 
 
 def parsed(arguments: list[str], documentation: str, known: set[str]) -> tuple[list[Path], dict[str, str]]:
@@ -26,6 +27,7 @@ def parsed(arguments: list[str], documentation: str, known: set[str]) -> tuple[l
 
 def reported(work: Callable[[], None]) -> NoReturn:
     """Do the work and exit: 0 done, 1 failed, 2 wrong settings, 130 or 143 stopped; a mistake is one line, no traceback."""
+    bring_token()
     try:
         work()
     except OffsftError as error:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 from offsft import stopping
 from offsft.disk_full import disk_full
 from offsft.errors import ConfigError, OffsftError
+from offsft.ray_token import bring_token
 from offsft.recipes import describe, load
 from offsft.submitted import with_lasting_run
 
@@ -53,6 +54,7 @@ def run(work: Work, documentation: str, *, short: "Shortened | None" = None) -> 
     from offsft.console import Console
 
     console = Console()
+    bring_token()
     stopping.listen()
     try:
         work(recipe, console)

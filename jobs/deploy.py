@@ -11,22 +11,18 @@ from jobs.arguments import parsed, reported
 
 
 def _deploy(settings: dict[str, str]) -> None:
-    import logging
     import os
 
-    import ray
-
+    from offsft.config import Cluster
     from offsft.errors import ConfigError
+    from offsft.ray_session import ray_session
     from services import control
 
     if "model" not in settings:
         raise ConfigError("model is not set; add model=FOLDER, for example model=runs/demo/model")
     address = settings.get("address") or os.environ.get("RAY_ADDRESS") or "auto"
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError) as error:
-        raise ConfigError(f"no Ray cluster answers at {address!r} ({error}); is anything served?") from None
-    control.switch(settings["model"], settings.get("name"), lambda line: print(line, flush=True))
+    with ray_session(Cluster(address=address)):
+        control.switch(settings["model"], settings.get("name"), lambda line: print(line, flush=True))
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def ray_session(cluster: Cluster) -> Iterator[None]:
         except ConnectionError as error:
             raise ConfigError(
                 f"no Ray cluster answers at {address!r} ({error}); start one, or unset cluster.address and RAY_ADDRESS"
-                " to run with a local Ray"
+                " to run with a local Ray; a cluster with a token wants RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH"
             ) from None
     else:
         # Ray lowers its workers' priority by default; an engine's threads, one pinned to each core, then stand still

@@ -184,13 +184,13 @@ def loop_that_dies_once(config):
     died, counted = run_path / "died", run_path / "checkpoints" / "train" / "checkpoint_manager_snapshot.json"
     save = worker._save
 
-    def save_or_die(engine, step):
+    def save_or_die(engine, step, run):
         if step == 2 and not died.exists() and os.environ["RANK"] == "0":
             died.touch()
             while not counted.exists():  # Ray Train has heard of a checkpoint only when its controller next asks
                 time.sleep(0.1)
             os._exit(1)
-        save(engine, step)
+        save(engine, step, run)
 
     worker._save = save_or_die
     return worker.train_loop(config)

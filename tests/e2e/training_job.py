@@ -15,10 +15,10 @@ def loop_that_may_wait(config):
 
     save = worker._save
 
-    def save_or_wait(engine, step):
+    def save_or_wait(engine, step, run):
         if step == 2 and (Path(config["spec"].logs).parent / "wait").exists():
             time.sleep(600)
-        save(engine, step)
+        save(engine, step, run)
 
     worker._save = save_or_wait
     return worker.train_loop(config)

@@ -50,21 +50,20 @@ def test_batch_job_and_http_give_the_same_result(tmp_path, tiny_model, console):
     models.replace([Served("tiny", "r", lambda: prompts, scripted_sampler)], "tiny")
     cascade = cascade_settings(recipe.rewrite, recipe.model.context_tokens)
     rewriter = Rewriter(cascade, verifier, limits)
-    client = TestClient(
-        build_app(Parts(limits, Keys(), Gate(limits), models, rewriter, "math", 5.0, None), on_serve=False)
-    )
+    app = build_app(Parts(limits, Keys(), Gate(limits), models, rewriter, "math", 5.0, None), on_serve=False)
     try:
-        for line in problems.read_text().splitlines():
-            row = rows.pop(json.loads(line)["problem"])
-            answer = client.post("/v1/rewrite", json=json.loads(line) | {"keep_attempts": True}).json()
-            assert {key: answer[key] for key in ("source", "response", "answer", "attempts")} == {
-                key: row[key] for key in ("source", "response", "answer", "attempts")
-            }
-            assert answer["policy_logprobs"] == pytest.approx(row["policy_logprobs"], abs=1e-6)
-            assert answer["behavior_logprobs"] == pytest.approx(row["behavior_logprobs"], abs=1e-6)
-            assert [token["policy_logprob"] for token in answer["expert_tokens"]] == pytest.approx(
-                row["expert_logprobs"]
-            )
+        with TestClient(app) as client:  # one event loop for all requests, as in a server
+            for line in problems.read_text().splitlines():
+                row = rows.pop(json.loads(line)["problem"])
+                answer = client.post("/v1/rewrite", json=json.loads(line) | {"keep_attempts": True}).json()
+                assert {key: answer[key] for key in ("source", "response", "answer", "attempts")} == {
+                    key: row[key] for key in ("source", "response", "answer", "attempts")
+                }
+                assert answer["policy_logprobs"] == pytest.approx(row["policy_logprobs"], abs=1e-6)
+                assert answer["behavior_logprobs"] == pytest.approx(row["behavior_logprobs"], abs=1e-6)
+                assert [token["policy_logprob"] for token in answer["expert_tokens"]] == pytest.approx(
+                    row["expert_logprobs"]
+                )
     finally:
         verifier.close()
     assert not rows
