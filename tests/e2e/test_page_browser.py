@@ -149,8 +149,10 @@ def page(browser: webdriver.Chrome, served: tuple[str, Script]) -> Iterator[webd
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     asked = [one["params"]["request"]["url"] for one in events if one["method"] == "Network.requestWillBeSent"]
     assert url in asked, "the log must hold requests at all"
-    assert {urlsplit(address).netloc for address in asked if not address.startswith("data:")} == {urlsplit(url).netloc}
-    assert [entry for entry in browser.get_log("browser") if entry["source"] != "network"] == []
+    hosts = {urlsplit(address).netloc for address in asked if not address.startswith(("data:", "chrome://"))}
+    assert hosts == {urlsplit(url).netloc}
+    errors = [entry for entry in browser.get_log("browser") if entry["level"] in ("WARNING", "SEVERE")]
+    assert [entry for entry in errors if entry["source"] != "network"] == []
 
 
 def until(page: webdriver.Chrome, condition: Callable[[], bool]) -> None:
