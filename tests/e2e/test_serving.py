@@ -215,7 +215,7 @@ def test_new_weights_come_without_a_failed_or_mixed_request(service, client, tmp
 
     def load():
         with httpx.Client(base_url=service.url, headers=HEADERS, timeout=120) as session:
-            while not done.wait(0.3):  # the cores are for the new engine too
+            while not done.wait(1.0):  # the cores are for the new engine too
                 got = session.post("/v1/rewrite", json=PROBLEM | {"stages": ["guided"], "waves": {"guided": [1]}})
                 chat = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 3}
                 said = session.post("/v1/chat/completions", json=chat)
