@@ -5,6 +5,7 @@ import time
 
 from fastapi import Depends, FastAPI
 from fastapi.security import HTTPBearer
+from fastapi_offline import FastAPIOffline
 
 from offsft import __version__
 from offsft.errors import EngineError
@@ -28,7 +29,7 @@ Errors have OpenAI's shape. Every answer has an `x-request-id`, which the logs c
 
 def build_app(parts: Parts, *, on_serve: bool) -> FastAPI:
     """The whole application. `on_serve`: on Ray Serve, with OpenAI's routes; its proxy returns the request's id itself."""
-    app = FastAPI(title="offsft", version=__version__, description=_ABOUT)
+    app = FastAPIOffline(title="offsft", version=__version__, description=_ABOUT)
     add_handlers(app, parts.limits.retry_after_s)
     # Shows the key's field in /docs; the guard in front is what checks it.
     documented = [Depends(HTTPBearer(auto_error=False))] if parts.keys.required else []

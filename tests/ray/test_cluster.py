@@ -30,11 +30,11 @@ class Client:
         self.storage = state.parent
 
     def ray(self, *arguments, environment=None):
-        """`ray ARGUMENTS` in the repository's root: exit status and all that was printed."""
+        """`ray ARGUMENTS` in the repository's root: exit status and all that was printed, the client's own log first."""
         command = [sys.executable, "-m", "ray.scripts.scripts", *arguments]
         environment = environment or self.environment
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
-        return done.returncode, done.stdout + done.stderr
+        return done.returncode, done.stderr + done.stdout
 
     def submit(self, *command, options=()):
         return self.ray("job", "submit", "--working-dir", ".", *options, "--", "python", "-m", *command)
@@ -89,7 +89,7 @@ def test_a_failed_job_says_why_in_its_last_lines(client):
     status, printed = client.submit("jobs.rewrite", "run=runs/two", "data.path=/nowhere.jsonl")
     assert status == 1
     last = printed.strip().splitlines()[-12:]
-    assert any("error: data.path" in line and "/nowhere.jsonl" in line for line in last), last
+    assert any("error: data.path" in line and "/nowhere.jsonl" in line for line in last), printed
     assert "Traceback" not in printed
 
 

@@ -175,7 +175,10 @@ def test_health_readiness_and_documentation_need_no_key(monkeypatch):
     client = client_of(make_parts(keys=Keys()))
     assert client.get("/healthz").json() == {"status": "ok"}
     assert client.get("/readyz").json() == {"status": "ready", "models": ["base"]}
-    assert client.get("/docs").status_code == 200
+    documentation = client.get("/docs").text
+    loaded = re.findall(r'(?:src|href)="([^"]+)"', documentation)
+    assert len(loaded) == 3, loaded
+    assert all(path.startswith("/") and client.get(path).status_code == 200 for path in loaded), "of this host alone"
     assert client.get("/").headers["content-type"].startswith("text/html")
     assert client.get("/assets/page.js").status_code == 200
     paths = client.get("/openapi.json").json()["paths"]
