@@ -200,6 +200,7 @@ def test_the_tokens_of_a_client_that_goes_away_stop(service):
     assert rewrite(service, stages=["expert"]).status_code == 200
 
 
+@pytest.mark.slow
 def test_new_weights_come_without_a_failed_or_mixed_request(service, client, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(embedded_model(), other)

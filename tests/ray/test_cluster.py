@@ -104,6 +104,7 @@ def test_without_the_token_nothing_is_accepted(client):
     assert not mark.exists()
 
 
+@pytest.mark.slow
 def test_a_stopped_job_keeps_what_it_has_finished(client):
     command = job(client, "runs/three", 1.0, "rewrite.self_waves=[1]", "engine.concurrent_commits=1")
     status, printed = client.submit(*command, options=["--no-wait", "--submission-id", "to-stop"])
