@@ -28,11 +28,11 @@ from typing import Any
 import psutil
 import pyarrow.parquet as pq
 
-from benchmarks.timed_engine import ROWS_PER_S, Factory
+from benchmarks.timed_engine import ROWS_PER_S, TOKENS, WAVE, Factory
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMIT = 16
-"""Problems of one commit; the setting's default in the run without delays, as its files are many."""
+"""Problems of one commit."""
 POINT_S = 80
 """Length of the run of each number of engines, if they are never idle."""
 
@@ -89,9 +89,12 @@ def measured(folder: Path, name: str, problems: int, actors: int, engines_each: 
 
     looking = threading.Thread(target=look)
     looking.start()
-    status = driver.wait()
-    ended.set()
-    looking.join()
+    try:
+        status = driver.wait()
+    finally:
+        ended.set()
+        looking.join()
+        driver.terminate()  # where this was interrupted; it ends its Ray
     if status:
         sys.exit(f"the job failed:\n{(run / 'driver.log').read_text()[-3000:]}")
     files = sorted((path.stat().st_mtime, pq.read_metadata(path).num_rows) for path in run.glob("rewrites/*.parquet"))
@@ -122,11 +125,11 @@ def job(run: Path, actors: int, engines_each: int) -> None:
         [
             f"run={run}",
             f"data.path={run / 'p.jsonl'}",
-            *([f"rewrite.commit_problems={COMMIT}"] if engines_each else []),
-            "rewrite.self_waves=[4]",
-            "rewrite.guided_waves=[4]",
-            "rewrite.max_tokens=1000",
-            "model.context_tokens=4096",
+            f"rewrite.commit_problems={COMMIT}",
+            f"rewrite.self_waves=[{WAVE}]",
+            f"rewrite.guided_waves=[{WAVE}]",
+            f"rewrite.max_tokens={TOKENS}",
+            f"model.context_tokens={4 * TOKENS}",
             f"engine.actors={actors}",
             "engine.cpus=0.25",
             # In work: four times the problems that keep an engine busy, since a commit waits for its last one.
