@@ -31,10 +31,11 @@ def ray_session(cluster: Cluster) -> Iterator[None]:
     if address:
         try:
             ray.init(address=address, **common)
-        except ConnectionError as error:
+        except (ConnectionError, ValueError) as error:  # ValueError: what is given is no address
             raise ConfigError(
-                f"no Ray cluster answers at {address!r} ({error}); start one, or unset cluster.address and RAY_ADDRESS"
-                " to run with a local Ray; a cluster with a token wants RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH"
+                f"no Ray cluster answers at {address!r} ({error}); is it running, and does it want a token"
+                " (RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH)? A recipe's job starts a local Ray where neither"
+                " cluster.address nor RAY_ADDRESS is set"
             ) from None
     else:
         # Ray lowers its workers' priority by default; an engine's threads, one pinned to each core, then stand still
