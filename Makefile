@@ -1,6 +1,6 @@
 # The commands of this repository. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve cluster cluster-down compare test test-all test-unit lint types lock
+.PHONY: help setup demo serve cluster cluster-down compare test test-unit lint types lock
 
 PY := .venv/bin/python
 
@@ -22,11 +22,8 @@ cluster: setup  ## a Ray cluster of four nodes on this machine, to submit jobs t
 cluster-down:  ## end that cluster
 	@$(PY) -m cluster.local down
 
-test: setup  ## the tests, but for a few slow ones
+test: setup  ## all tests
 	@$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
-
-test-all: setup  ## those and the slow ones, about ten minutes more
-	@$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m ""
 
 test-unit: setup  ## the tests that need neither Ray nor a model, about a minute
 	@$(PY) -m pytest tests/unit tests/numerics

@@ -12,7 +12,7 @@ from offsft.console import Console
 from offsft.recipes import load
 from offsft.sampling.scripted import ScriptedSampler
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("ray_session")]
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 

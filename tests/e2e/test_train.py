@@ -131,7 +131,6 @@ def test_two_workers_in_bfloat16_train(tmp_path, tiny_model, console):
     assert load_file(folder.model / "model.safetensors")["model.norm.weight"].dtype is torch.bfloat16
 
 
-@pytest.mark.slow
 def test_adapters_are_trained_merged_and_kept(tmp_path, tiny_model, console):
     from peft import PeftModel
 

@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 RTOL = 2e-4
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = pytest.mark.e2e
 
 
 def prepare(run):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray]
 
 
 def test_whatever_is_killed_each_problem_is_there_once():
@@ -19,6 +19,6 @@ def test_whatever_is_killed_each_problem_is_there_once():
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout)
     assert sum(told["faults"].values()) == 5
-    assert len(told["faults"]) > 1, "of more than one kind"
+    assert told["faults"].keys() >= {"node", "actor", "engine"}, "by this seed"
     assert told["expected"] >= 60
     assert (told["lost"], told["duplicated"], told["quarantined"], told["equal"]) == (0, 0, 0, True)

@@ -104,7 +104,6 @@ def test_without_the_token_nothing_is_accepted(client):
     assert not mark.exists()
 
 
-@pytest.mark.slow
 def test_a_stopped_job_keeps_what_it_has_finished(client):
     command = job(client, "runs/three", 1.0, "rewrite.self_waves=[1]", "engine.concurrent_commits=1")
     status, printed = client.submit(*command, options=["--no-wait", "--submission-id", "to-stop"])
@@ -128,7 +127,6 @@ def test_a_stopped_job_keeps_what_it_has_finished(client):
     assert {row["source"] for row in rows(rewrites)} == {"self", "guided", "expert"}
 
 
-@pytest.mark.slow
 def test_engines_go_where_the_recipe_says_and_a_job_says_what_it_waits_for(tmp_path):
     environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
     command = [sys.executable, "-m", "tests.ray.placement_check", str(tmp_path)]

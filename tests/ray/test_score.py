@@ -12,7 +12,7 @@ from offsft.recipes import load
 from offsft.rewrite.pipeline import run_rewrite
 from offsft.run_folder import RunFolder
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session"), pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
 ray.cloudpickle.register_pickle_by_value(scripted_problems)
 
 
