@@ -36,8 +36,12 @@ KINDS = {"engine": 9, "actor": 6, "node": 2, "driver": 3}
 WORKER_NODES = 3
 PROBLEMS = 600
 """Of one data set."""
-PAUSE_S = (0.5, 3.0)
-"""Shortest and longest time between two faults, while rows are being made."""
+PAUSE_S = (0.0, 1.0)
+"""Shortest and longest time from rows that were written since the last fault to the next one."""
+BURST = 0.25
+"""Share of the faults that strike while the job still recovers from the one before: rows are not waited for."""
+TAKEN_S = 20
+"""How long an engine has to be at work again, to be killed."""
 STUCK_S = 300
 """A driver under which no row was written for so long has failed the benchmark."""
 
@@ -48,7 +52,8 @@ class Chaos:
 
     folder: Path
     draw: random.Random
-    faults_left: int
+    to_come: list[str]
+    """The kinds of the faults that are left, the next one last."""
     faults: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
@@ -65,19 +70,21 @@ class Chaos:
         run = self.folder / name
         while True:
             driver = self._driver(run, problems)
-            written, heard_s, next_s = 0, time.monotonic(), 0.0
+            files, heard_s = count(run / "rewrites"), time.monotonic()
+            next_s: float | None = None  # not before rows are written
             while driver.poll() is None:
                 time.sleep(0.1)
                 now_s = time.monotonic()
-                if (rows := count(run / "rewrites")) > written:
-                    written, heard_s = rows, now_s
+                if (now_there := count(run / "rewrites")) > files:
+                    files, heard_s = now_there, now_s
                     next_s = next_s or now_s + self.draw.uniform(*PAUSE_S)
                 if now_s - heard_s > STUCK_S:
                     driver.kill()
                     raise SystemExit(f"stuck: no row for {STUCK_S} s; see {run / 'driver.log'}")
-                if disturbed and self.faults_left and next_s and now_s >= next_s:
-                    self._strike(run, driver)
-                    next_s = time.monotonic() + self.draw.uniform(*PAUSE_S)
+                if disturbed and self.to_come and next_s and now_s >= next_s:
+                    struck = self._strike(run, driver)
+                    again = not struck or self.draw.random() < BURST
+                    next_s = time.monotonic() + self.draw.uniform(*PAUSE_S) if again else None
             if driver.returncode == 0:
                 return run
 
@@ -91,14 +98,16 @@ class Chaos:
         with (run / "driver.log").open("ab") as log:
             return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
 
-    def _strike(self, run: Path, driver: subprocess.Popen[bytes]) -> None:
-        kind = self.draw.choices(list(KINDS), list(KINDS.values()))[0]
+    def _strike(self, run: Path, driver: subprocess.Popen[bytes]) -> bool:
+        """Kill one of the next kind; False, and nothing is counted, where none of it is there."""
+        kind = self.to_come[-1]
         if kind == "engine":
-            (run / "kill-an-engine").touch()
+            if not self._engine_taken(run / "kill-an-engine", driver):
+                return False
         elif kind == "actor":
             actors = [process for process in self._processes() if "MapWorker(MapBatches(Rewrite))" in title(process)]
             if not actors:
-                return
+                return False
             self.draw.choice(actors).kill()
         elif kind == "node":
             node = self._workers.pop(self.draw.randrange(len(self._workers)))
@@ -108,8 +117,22 @@ class Chaos:
             driver.send_signal(signal.SIGKILL)
             driver.wait()
         self.faults[kind] += 1
-        self.faults_left -= 1
+        self.to_come.pop()
         print(f"{self.faults.total()}: {kind}", file=sys.stderr, flush=True)
+        return True
+
+    @staticmethod
+    def _engine_taken(word: Path, driver: subprocess.Popen[bytes]) -> bool:
+        """Whether an engine at work took the word, and died of it."""
+        word.touch()
+        end_s = time.monotonic() + TAKEN_S
+        while word.exists() and time.monotonic() < end_s and driver.poll() is None:
+            time.sleep(0.05)
+        try:
+            word.unlink()
+        except FileNotFoundError:
+            return True
+        return False
 
     def _new_node(self) -> Any:
         for tries_left in reversed(range(5)):
@@ -159,13 +182,14 @@ def measure(folder: Path, faults: int, seed: int, problems: int) -> dict[str, An
 
     prepare(folder)
     started_s = time.monotonic()
-    chaos = Chaos(folder, random.Random(seed), faults)
+    draw = random.Random(seed)
+    chaos = Chaos(folder, draw, draw.choices(list(KINDS), list(KINDS.values()), k=faults))
     try:
         undisturbed = {
             row["id"]: row for row in rows_of(chaos.rewrite("undisturbed", problems, disturbed=False) / "rewrites")
         }
         runs = []
-        while chaos.faults_left:
+        while chaos.to_come:
             runs.append(chaos.rewrite(f"disturbed-{len(runs)}", problems, disturbed=True))
     finally:
         chaos.close()
