@@ -3,11 +3,11 @@
 import json
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
+from upath import UPath
 
 from offsft.config import Recipe
 from offsft.console import Console, span
@@ -15,6 +15,7 @@ from offsft.disk_full import disk_full
 from offsft.errors import TrainingError
 from offsft.placement import Need, shortage
 from offsft.run_folder import RunFolder
+from offsft.storage import StoragePath, arrow, is_folder
 from offsft.train.checkpoint import rescue
 from offsft.train.gap import gap_after
 from offsft.train.measured import check_board, measure_gap
@@ -41,7 +42,7 @@ def train(recipe: Recipe, folder: RunFolder, model: str, console: Console) -> di
     spec = WorkerSpec(
         run=folder.path.name,
         model=model,
-        revision=None if Path(model).exists() else recipe.model.revision,
+        revision=None if is_folder(model) else recipe.model.revision,
         dtype=recipe.model.dtype,
         pickled_weights=recipe.model.pickled_weights,
         settings=settings,
@@ -57,6 +58,7 @@ def train(recipe: Recipe, folder: RunFolder, model: str, console: Console) -> di
         rescued=str(rescued) if rescued else None,
         logs=str(folder.logs),
     )
+    filesystem, inner = arrow(folder.checkpoints)
     trainer = TorchTrainer(
         train_loop,
         train_loop_config={"spec": spec},
@@ -70,7 +72,8 @@ def train(recipe: Recipe, folder: RunFolder, model: str, console: Console) -> di
         ),
         run_config=RunConfig(
             name="train",
-            storage_path=str(folder.checkpoints),
+            storage_path=inner,
+            storage_filesystem=filesystem if isinstance(folder.checkpoints, UPath) else None,
             failure_config=FailureConfig(max_failures=settings.max_failures),
             checkpoint_config=CheckpointConfig(num_to_keep=settings.keep_checkpoints),
         ),
@@ -126,13 +129,13 @@ def _cause(error: BaseException) -> BaseException:
     )
 
 
-def _lines(metrics: Path) -> list[dict[str, Any]]:
+def _lines(metrics: StoragePath) -> list[dict[str, Any]]:
     if not metrics.exists():
         return []
     return [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
 
 
-def _show(metrics: Path, console: Console, need: Need, stop: threading.Event) -> None:
+def _show(metrics: StoragePath, console: Console, need: Need, stop: threading.Event) -> None:
     started_s = time.monotonic()
     while not stop.wait(_POLL_S):
         lines = _lines(metrics)
@@ -149,7 +152,7 @@ def _show(metrics: Path, console: Console, need: Need, stop: threading.Event) ->
         )
 
 
-def _result(metrics: Path) -> dict[str, Any]:
+def _result(metrics: StoragePath) -> dict[str, Any]:
     lines = _lines(metrics)
     tokens, seconds = sum(line["tokens"] for line in lines), sum(line["time/step_s"] for line in lines)
     return {
