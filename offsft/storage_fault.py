@@ -9,7 +9,7 @@ from offsft.errors import StorageError
 from offsft.s3 import client_options
 from offsft.storage import StoragePath
 
-_PROBE_ATTEMPTS = 4
+_PROBE_ATTEMPTS = 3
 
 # Both clients' words: a class of botocore's, an error code of the service, and what pyarrow makes of the code.
 _WORDS = re.compile(
