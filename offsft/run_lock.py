@@ -22,6 +22,7 @@ from upath import UPath
 
 from offsft.errors import RunFolderError
 from offsft.storage import StoragePath
+from offsft.storage_fault import storage_fault
 
 BEAT_S = 10.0
 """How often a lock on S3 is written again."""
@@ -62,7 +63,11 @@ def _held_on_disk(folder: Path) -> Iterator[None]:
 @contextmanager
 def _held_on_s3(folder: UPath) -> Iterator[None]:
     lock = _ObjectLock(folder)
-    lock.acquire()
+    try:
+        lock.acquire()
+    except OSError as error:
+        told = storage_fault(error, f"run={folder}")
+        raise told or RunFolderError(f"run={folder}: the folder cannot be written: {error}") from None
     stop = threading.Event()
     beat = threading.Thread(target=lock.beat, args=(stop, _leave), daemon=True)
     beat.start()

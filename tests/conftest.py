@@ -108,6 +108,6 @@ def s3(s3_proxy, monkeypatch) -> Iterator[str]:
     bucket = boto3.resource("s3", region_name="us-east-1").create_bucket(Bucket="bucket")
     s3_proxy.told.clear()
     yield "s3://bucket"
-    s3_proxy.share = 0.0
+    s3_proxy.share, s3_proxy.denied = 0.0, set()
     bucket.objects.all().delete()
     clients.path_of("s3://bucket").fs.clear_instance_cache()

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 SLOW_DOWN = (
     b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 )
+DENIED = b"<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
 
 
 class FaultyProxy(ThreadingHTTPServer):
@@ -21,6 +22,8 @@ class FaultyProxy(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.target = urlsplit(target).netloc
         self.share = 0.0
+        self.denied: set[str] = set()
+        """Methods of requests that are answered with 403."""
         self.told: Counter[str] = Counter()
         self._draw = random.Random(seed)
         self._lock = threading.Lock()
@@ -51,6 +54,9 @@ class _Handler(BaseHTTPRequestHandler):
             case "503":
                 self._send(503, [("Content-Type", "application/xml")], SLOW_DOWN)
                 return
+        if self.command in self.server.denied:
+            self._send(403, [("Content-Type", "application/xml")], DENIED)
+            return
         onward = http.client.HTTPConnection(self.server.target, timeout=60)
         headers = {key: value for key, value in self.headers.items() if key.lower() != "transfer-encoding"}
         onward.request(self.command, self.path, body, headers | {"Content-Length": str(len(body))})

@@ -138,7 +138,10 @@ def _lines(metrics: StoragePath) -> list[dict[str, Any]]:
 def _show(metrics: StoragePath, console: Console, need: Need, stop: threading.Event) -> None:
     started_s = time.monotonic()
     while not stop.wait(_POLL_S):
-        lines = _lines(metrics)
+        try:
+            lines = _lines(metrics)
+        except OSError:  # of the object store; the next time it may answer
+            continue
         if not lines:
             short = shortage(need)
             doing = f"waiting: {short}" if short else "starting the workers"

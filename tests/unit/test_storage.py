@@ -3,14 +3,15 @@
 import json
 import subprocess
 import sys
-import time
 
 import pyarrow as pa
 import pytest
 import torch
 
 from offsft import run_lock
-from offsft.config import Model
+from offsft.config import Engine, Model
+from offsft.engine_actor import EngineActor
+from offsft.engine_job import EngineJob
 from offsft.errors import ConfigError, DataError, ModelError, RunFolderError, StorageError
 from offsft.model_files import MODEL_LAST, fetched
 from offsft.pipeline import resolve_model
@@ -176,26 +177,61 @@ def test_the_second_job_on_s3_is_told_who_holds_the_folder_until_that_one_is_dea
     assert not (folder / "lock.json").exists()
 
 
+class Beats:
+    """A stop signal that comes after so many beats."""
+
+    def __init__(self, beats):
+        self._left = beats
+
+    def wait(self, _):
+        self._left -= 1
+        return self._left < 0
+
+    def is_set(self):
+        return False
+
+
 def test_a_lock_of_another_machine_is_taken_over_when_it_is_stale_and_its_job_then_leaves(s3, monkeypatch):
     folder = at(f"{s3}/run")
-    monkeypatch.setattr(run_lock, "BEAT_S", 0.2)
-    monkeypatch.setattr(run_lock, "_place", lambda: "another machine")
     left: list[str] = []
-    monkeypatch.setattr(run_lock, "_leave", left.append)
-    with held(folder):
-        monkeypatch.setattr(run_lock, "_place", lambda: "this machine")
-        with pytest.raises(RunFolderError, match="a dead job's folder is free again 60 s after"), held(folder):
-            pass
-        assert not left
-        monkeypatch.setattr(run_lock, "STALE_S", -1.0)
-        with held(folder):
-            for _ in range(100):
-                if left:
-                    break
-                time.sleep(0.1)
-            assert "another job has taken over s3://bucket/run" in left[0]
-            assert (folder / "lock.json").exists(), "who was taken over from may not let go of it"
+    monkeypatch.setattr(run_lock, "_place", lambda: "another machine")
+    first = run_lock._ObjectLock(folder)
+    first.acquire()
+    monkeypatch.setattr(run_lock, "_place", lambda: "this machine")
+    second = run_lock._ObjectLock(folder)
+    with pytest.raises(RunFolderError, match="a dead job's folder is free again 60 s after"):
+        second.acquire()
+    first.beat(Beats(2), left.append)
+    assert json.loads((folder / "lock.json").read_text())["beat"] == 3
+    assert not left
+
+    monkeypatch.setattr(run_lock, "STALE_S", -1.0)
+    second.acquire()
+    first.beat(Beats(1), left.append)
+    assert "another job has taken over s3://bucket/run" in left[0]
+    first.release()
+    assert (folder / "lock.json").exists(), "who was taken over from may not let go of it"
+    second.release()
     assert not (folder / "lock.json").exists()
+
+
+def test_a_bucket_that_may_only_be_read_holds_no_run(s3, s3_proxy):
+    s3_proxy.denied = {"PUT"}
+    with (
+        pytest.raises(StorageError, match=r"^run=s3://bucket/run: S3 refuses these credentials; .*$"),
+        held(at(f"{s3}/run")),
+    ):
+        pass
+
+
+def test_a_commit_that_a_kill_cut_in_two_is_taken_for_done(s3):
+    """Ray Data would take what is pending for not committed and delete its rows, although their ids are committed."""
+    run = RunFolder(f"{s3}/run")
+    for name in ("done.parquet", "done.pending.parquet", "open.pending.parquet"):
+        write_bytes(run.rewrites_done / name, b"")
+    job = EngineJob("rewrite", EngineActor, run.problems, run.rewrites, run.rewrites_done, run.quarantine, 1, Engine())
+    job._settle()
+    assert sorted(path.name for path in run.rewrites_done.iterdir()) == ["done.parquet", "open.pending.parquet"]
 
 
 @pytest.mark.parametrize(
