@@ -44,7 +44,7 @@ def output_to_file(path: StoragePath) -> None:
 
 def put_output() -> None:
     """Put what this process has written so far to its log on S3; elsewhere it is in its file already."""
-    if _copied is not None:
+    if _copied is not None and not sys.is_finalizing():  # by then the client's thread is gone, and would be waited for
         local, remote = _copied
         try:
             write_bytes(remote, local.read_bytes())

@@ -10,7 +10,7 @@ import yaml
 from offsft.config import Recipe
 from offsft.errors import RunFolderError
 from offsft.recipes import dump
-from offsft.storage import StoragePath, at, make, write_bytes
+from offsft.storage import StoragePath, at, is_filled, make, write_bytes
 
 STAGE_SETTINGS = {
     "rewrite": ("seed", "domain", "model", "prompt", "data", "rewrite", "verify"),
@@ -100,8 +100,9 @@ class RunFolder:
         write_text_atomically(self.path / f"{stage}.json", json.dumps(result, indent=2) + "\n")
 
     def _begun(self, stage: str) -> bool:
-        made = {"rewrite": self.problems, "train": self.checkpoints, "evaluate": self.evaluation}
-        return made[stage].exists()
+        if stage == "rewrite":
+            return is_filled(self.problems)
+        return {"train": self.checkpoints, "evaluate": self.evaluation}[stage].exists()
 
     def _refuse_mixing(self, before: dict[str, Any], now: dict[str, Any]) -> None:
         old, new = _flatten(before), _flatten(now)

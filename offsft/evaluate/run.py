@@ -79,7 +79,7 @@ def _take_in_all(recipe: Recipe, folder: RunFolder, models: Mapping[str, str], c
         _hold_models(folder.evaluation, models)
     problems = folder.evaluation / "problems"
     if not recipe.evaluate.suites:
-        if not is_filled(problems):
+        if not is_filled(problems) and not (folder.evaluation / "suites").exists():
             _take_in(recipe, folder, problems, next(iter(models.values())), console)
         return {HELD_OUT: 0}
     prompts = [load_prompts(model, _revision(recipe, model), recipe.prompt) for model in models.values()]

@@ -16,6 +16,7 @@ from offsft.errors import TrainingError
 from offsft.placement import Need, shortage
 from offsft.run_folder import RunFolder
 from offsft.storage import StoragePath, arrow, is_folder
+from offsft.storage_fault import storage_fault
 from offsft.train.checkpoint import rescue
 from offsft.train.gap import gap_after
 from offsft.train.measured import check_board, measure_gap
@@ -30,7 +31,7 @@ def train(recipe: Recipe, folder: RunFolder, model: str, console: Console) -> di
 
     Raises:
         TrainingError: loss or gradient became non-finite, or the workers died more often than `train.max_failures`.
-        OffsftError: the disk is full.
+        OffsftError: the disk is full, or S3 fails.
     """
     started_s = time.monotonic()
     settings = recipe.train
@@ -84,7 +85,7 @@ def train(recipe: Recipe, folder: RunFolder, model: str, console: Console) -> di
     try:
         stopped = trainer.fit().return_value
     except Exception as error:  # Ray Train wraps whatever a worker raised; ours carries the reason for the user
-        raise disk_full(error) or _cause(error) from error
+        raise disk_full(error) or storage_fault(error) or _cause(error) from error
     finally:
         stop.set()
         display.join()
