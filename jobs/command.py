@@ -52,6 +52,7 @@ def run(work: Work, documentation: str, *, short: "Shortened | None" = None) -> 
 
     # Slow imports only now: help and wrong settings are answered at once.
     from offsft.console import Console
+    from offsft.storage_fault import storage_fault
 
     console = Console()
     bring_token()
@@ -68,7 +69,7 @@ def run(work: Work, documentation: str, *, short: "Shortened | None" = None) -> 
         sys.exit(stopping.exit_status())
     except Exception as error:  # the last line of defence: name it, keep the traceback in the log
         traceback.print_exc()
-        if told := disk_full(error):
+        if told := disk_full(error) or storage_fault(error):
             console.say(f"error: {told}")
             sys.exit(1)
         where = f"; the whole story is in {console.log}" if console.log else ""

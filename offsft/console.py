@@ -1,7 +1,10 @@
 """What a person sees of a run: plain progress lines or one live line; engines' chatter goes to log files."""
 
+import atexit
 import os
 import sys
+import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import IO
@@ -9,19 +12,53 @@ from typing import IO
 from rich.console import Console as RichConsole
 from rich.live import Live
 from rich.text import Text
+from upath import UPath
 
+from offsft.storage import StoragePath, write_bytes
+
+LOG_S = 10.0
+"""What is said last to a log on S3, and may be lost with its machine, in seconds."""
 _PLAIN_INTERVAL_S = 10.0
+_copied: tuple[Path, UPath] | None = None
 
 
-def output_to_file(path: Path) -> None:
-    """Send this process's standard output and error, and those of the processes it starts, to a file from now on."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def output_to_file(path: StoragePath) -> None:
+    """Send this process's standard output and error, and those of the processes it starts, to a file from now on.
+
+    On S3 the file is put again every LOG_S seconds while it grows, and by `put_output`.
+    """
+    global _copied  # standard output is one for the whole process
+    local = path if isinstance(path, Path) else Path(tempfile.mkdtemp(prefix="offsft-log-")) / path.name
+    local.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    descriptor = os.open(local, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
+    if isinstance(path, UPath):
+        _copied = (local, path)
+        threading.Thread(target=_keep_putting, args=_copied, daemon=True).start()
+        atexit.register(put_output)
+
+
+def put_output() -> None:
+    """Put what this process has written so far to its log on S3; elsewhere it is in its file already."""
+    if _copied is not None and not sys.is_finalizing():  # by then the client's thread is gone, and would be waited for
+        local, remote = _copied
+        try:
+            write_bytes(remote, local.read_bytes())
+        except Exception as error:  # of many kinds: a log that cannot be kept ends no work
+            sys.stderr.write(f"{remote} could not be written: {error}\n")
+
+
+def _keep_putting(local: Path, remote: UPath) -> None:
+    size = -1
+    while _copied == (local, remote):
+        if local.stat().st_size != size:
+            size = local.stat().st_size
+            put_output()
+        time.sleep(LOG_S)
 
 
 class Console:
@@ -34,11 +71,11 @@ class Console:
         # A second descriptor of the terminal, which stays when 1 and 2 are sent to the log.
         self._stream: IO[str] = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
         self.rich = RichConsole(file=self._stream, highlight=False)
-        self.log: Path | None = None
+        self.log: StoragePath | None = None
         self._live: Live | None = None
         self._printed_s = float("-inf")
 
-    def quiet(self, log: Path) -> None:
+    def quiet(self, log: StoragePath) -> None:
         """Send everything but this console's own lines to `log`."""
         self.log = log
         output_to_file(log)

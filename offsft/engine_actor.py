@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,16 +16,18 @@ import ray.exceptions
 
 from offsft import metrics
 from offsft.config import Engine, Prompt, Recipe, Verify
-from offsft.console import output_to_file
+from offsft.console import output_to_file, put_output
 from offsft.errors import EngineError
 from offsft.foreman import Leave
 from offsft.metered import MeteredVerifier
+from offsft.model_files import fetched
 from offsft.problems import Reason
 from offsft.prompts import Prompts, load_prompts
 from offsft.protocols import Sampler
 from offsft.quarantine import write_poison
 from offsft.sampling.vllm import VllmSampler, VllmSettings
 from offsft.sampling.watched import WatchedSampler
+from offsft.storage import StoragePath, at, is_folder
 from offsft.verify import open_verifier
 
 SamplerFactory = Callable[[Prompts], Sampler]
@@ -85,9 +87,10 @@ class EngineActor:
     """The stage's name in metrics."""
 
     def __init__(self, spec: EngineSpec) -> None:
+        spec = replace(spec, model=fetched(spec.model))
         self.spec = spec
         spec.foreman.engine_placed.remote()
-        output_to_file(Path(spec.logs) / f"engine-{os.getpid()}.log")
+        output_to_file(at(spec.logs) / f"engine-{os.getpid()}.log")
         self.prompts = load_prompts(spec.model, spec.revision, spec.prompt)
         self.verifier = MeteredVerifier(open_verifier(spec.verify), spec.run)
         self._labels = {"run": spec.run, "stage": self.stage}
@@ -105,6 +108,7 @@ class EngineActor:
             close = getattr(getattr(self, part, None), "close", None)
             if close is not None:
                 close()
+        put_output()
 
     async def each(self, batch: pa.Table, work: Work) -> list[dict[str, Any]]:
         """The batch's rows through `work`, in order, without those that are poison or left for the next job.
@@ -162,6 +166,7 @@ class EngineActor:
             if not self.sampler.alive:
                 logger.exception("the engine is dead; this actor leaves")
                 ray.get(self.spec.foreman.engine_died.remote(sorted(self._in_work), self._alone))
+                put_output()
                 os._exit(1)
             raise
         finally:
@@ -193,7 +198,7 @@ class EngineActor:
             "detail": detail,
             "raw": json.dumps({key: row[key] for key in ("problem", "solution", "answer") if key in row}),
         }
-        write_poison(Path(self.spec.quarantine), row["id"], line)
+        write_poison(at(self.spec.quarantine), row["id"], line)
 
     def _start(self) -> Sampler:
         for tries_left in reversed(range(self.spec.engine.start_tries)):
@@ -201,6 +206,7 @@ class EngineActor:
                 return self._new_sampler()
             except EngineError as error:
                 logger.exception("the engine did not start; %d tries left", tries_left)
+                put_output()
                 if not tries_left:
                     # The driver shows this; what Ray would show is its own traceback around it.
                     ray.get(self.spec.foreman.engine_failed.remote(str(error)))
@@ -221,8 +227,8 @@ def engine_spec(
     model: str,
     policy: str,
     raw_distribution: bool,
-    logs: Path,
-    quarantine: Path,
+    logs: StoragePath,
+    quarantine: StoragePath,
     foreman: Any,
     sampler_factory: SamplerFactory | None,
 ) -> EngineSpec:
@@ -231,7 +237,7 @@ def engine_spec(
         run=Path(recipe.run).name,
         model=model,
         policy=policy,
-        revision=None if Path(model).exists() else recipe.model.revision,
+        revision=None if is_folder(model) else recipe.model.revision,
         dtype=recipe.model.dtype,
         pickled_weights=recipe.model.pickled_weights,
         context_tokens=recipe.model.context_tokens,

@@ -4,16 +4,14 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.dataset
-import pyarrow.parquet as pq
 import ray
 import ray.data
 import ray.exceptions
 from ray.data.checkpoint import CheckpointConfig
+from ray.data.checkpoint.checkpoint_writer import PENDING_CHECKPOINT_SUFFIX
 
 from offsft.config import Engine
 from offsft.console import Console
@@ -24,8 +22,10 @@ from offsft.placement import Need, engine_places
 from offsft.progress import shown
 from offsft.quarantine import poisoned
 from offsft.stopping import gracefully
+from offsft.storage import StoragePath, arrow, dataset, make, parquet_files, read_table
 
 _WRITE_S = 5.0
+_PENDING = f"{PENDING_CHECKPOINT_SUFFIX}.parquet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +35,10 @@ class EngineJob:
 
     name: str
     actor: type[EngineActor]
-    problems: Path
-    output: Path
-    committed: Path
-    quarantine: Path
+    problems: StoragePath
+    output: StoragePath
+    committed: StoragePath
+    quarantine: StoragePath
     batch_rows: int
     engine: Engine
 
@@ -57,7 +57,9 @@ class EngineJob:
             return {"sampled_tokens": 0, "seconds": 0.0}
         started_s = time.monotonic()
         foreman = hire(self.engine.poison_tries)
-        self.output.mkdir(parents=True, exist_ok=True)
+        make(self.output)
+        filesystem, output = arrow(self.output)
+        self._settle()
 
         def stop() -> None:
             console.say(f"{self.name}: stopping; what is in work has {self.engine.grace_s:g} s to finish")
@@ -78,7 +80,7 @@ class EngineJob:
             gracefully(stop, self.engine.grace_s + _WRITE_S),
         ):
             try:
-                self._dataset(arguments(foreman), places).write_parquet(str(self.output))
+                self._dataset(arguments(foreman), places).write_parquet(output, filesystem=filesystem)
             except ray.exceptions.RayError as error:
                 state: Any = ray.get(foreman.state.remote())
                 if state.error is not None:
@@ -92,16 +94,30 @@ class EngineJob:
         state: Any = ray.get(foreman.state.remote())
         return {"sampled_tokens": state.tokens, "seconds": time.monotonic() - started_s}
 
+    def _settle(self) -> None:
+        """End what a kill cut short in the middle: a file of ids is committed by a rename, on S3 a copy and a deletion.
+
+        Where both are there the commit is done. Ray Data would take it for one that is not, and delete the rows.
+        """
+        for pending in self.committed.glob(f"*{_PENDING}"):
+            if pending.with_name(pending.name.replace(_PENDING, ".parquet")).exists():
+                pending.unlink()
+
     def _dataset(self, arguments: tuple[Any, ...], places: dict[str, Any]) -> ray.data.Dataset:
         context = ray.data.DataContext.get_current().copy()
+        filesystem, committed = arrow(self.committed)
         context.checkpoint_config = CheckpointConfig(
-            id_column="id", checkpoint_path=str(self.committed), delete_checkpoint_on_success=False
+            id_column="id",
+            checkpoint_path=committed,
+            delete_checkpoint_on_success=False,
+            override_filesystem=filesystem,
         )
         # The second reader packs small files into one block; here a file is the unit that is committed.
         context.use_datasource_v2 = False
         with ray.data.DataContext.current(context):
-            shards = sorted(str(path) for path in self.problems.glob("*.parquet"))
-            dataset = ray.data.read_parquet(shards, override_num_blocks=len(shards)).map_batches(
+            shards = [arrow(path)[1] for path in parquet_files(self.problems)]
+            read = ray.data.read_parquet(shards, filesystem=filesystem, override_num_blocks=len(shards))
+            mapped = read.map_batches(
                 self.actor,  # type: ignore[arg-type]  # Ray's annotation knows functions only
                 fn_constructor_args=arguments,
                 batch_format="pyarrow",
@@ -114,8 +130,8 @@ class EngineJob:
                 max_concurrency=self.engine.concurrent_commits,
                 **places,
             )
-            dataset.set_name(self.name)
-        return dataset
+            mapped.set_name(self.name)
+        return mapped
 
     def _complete(self, total: int) -> bool:
         ids = _ids(self.output)
@@ -123,15 +139,15 @@ class EngineJob:
         return len(ids) == len(done) and len(done | poisoned(self.quarantine)) == total
 
 
-def _ids(folder: Path) -> list[str]:
+def _ids(folder: StoragePath) -> list[str]:
     """Ids of the rows in a folder, but for a file that a kill left half-written: Ray Data removes that when it goes on."""
     ids: list[str] = []
-    for path in sorted(folder.glob("*.parquet")):
+    for path in parquet_files(folder):
         with suppress(pa.ArrowInvalid):
-            ids += pq.read_table(path, columns=["id"])["id"].to_pylist()
+            ids += read_table(path, columns=["id"])["id"].to_pylist()
     return ids
 
 
-def count_rows(folder: Path) -> int:
+def count_rows(folder: StoragePath) -> int:
     """Rows in the Parquet files of a folder; 0 where there is none."""
-    return pyarrow.dataset.dataset(folder, format="parquet").count_rows() if any(folder.glob("*.parquet")) else 0
+    return dataset(folder).count_rows() if parquet_files(folder) else 0

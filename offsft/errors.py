@@ -30,3 +30,7 @@ class TrainingError(OffsftError):
 
 class RunFolderError(OffsftError):
     """A run's folder that belongs to another experiment or holds an incomplete stage."""
+
+
+class StorageError(OffsftError):
+    """An object store that cannot be reached, or refuses."""

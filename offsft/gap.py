@@ -10,7 +10,6 @@ R = rows, T = tokens of all rows one after the other; log-probs in nats.
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from offsft.records import Source
+from offsft.storage import StoragePath, arrow, make, open_parquet, parquet_files
 
 EDGES = np.linspace(-12.0, 4.0, 65)
 """Edges of the histogram of the tokens' log-ratios; what lies beyond is counted in the outermost bins."""
@@ -148,7 +148,7 @@ class Scored:
     behavior: list[list[float] | None]
 
 
-def gap_by_source(batches: Iterable[Scored], each_row: Path | None = None) -> dict[str, Any]:
+def gap_by_source(batches: Iterable[Scored], each_row: StoragePath | None = None) -> dict[str, Any]:
     """Statistics of all rows and of each source that occurs; where `each_row` is a path, each row's as Parquet there."""
     sums: dict[str, GapSums] = {}
     writer = None
@@ -164,15 +164,16 @@ def gap_by_source(batches: Iterable[Scored], each_row: Path | None = None) -> di
             if name == _ALL and each_row is not None:
                 table = _rows_table(batch, rows)
                 if writer is None:
-                    each_row.parent.mkdir(parents=True, exist_ok=True)
-                    writer = pyarrow.parquet.ParquetWriter(each_row, table.schema)
+                    make(each_row.parent)
+                    filesystem, inner = arrow(each_row)
+                    writer = pyarrow.parquet.ParquetWriter(inner, table.schema, filesystem=filesystem)
                 writer.write_table(table)
     if writer is not None:
         writer.close()
     return {name: sums[name].statistics() for name in (_ALL, *Source) if name in sums}
 
 
-def gap_of_rewrites(rewrites: Path, folder: Path) -> dict[str, Any]:
+def gap_of_rewrites(rewrites: StoragePath, folder: StoragePath) -> dict[str, Any]:
     """The gap before training: of the expert solutions and of what rewriting kept, under the policy that rewrote.
 
     Each row's goes to `expert.parquet` and `kept.parquet` in `folder`.
@@ -182,11 +183,11 @@ def gap_of_rewrites(rewrites: Path, folder: Path) -> dict[str, Any]:
     }
 
 
-def read_scored(rewrites: Path, which: str) -> Iterable[Scored]:
+def read_scored(rewrites: StoragePath, which: str) -> Iterable[Scored]:
     """What rewriting recorded of the kept responses, or of the expert solutions of all problems."""
     columns = ["id", "source", "policy_logprobs", "behavior_logprobs"] if which == "kept" else ["id", "expert_logprobs"]
-    for path in sorted(rewrites.glob("*.parquet")):
-        for batch in pyarrow.parquet.ParquetFile(path).iter_batches(_BATCH_ROWS, columns=columns):
+    for path in parquet_files(rewrites):
+        for batch in open_parquet(path).iter_batches(_BATCH_ROWS, columns=columns):
             rows = batch.to_pydict()
             if which == "kept":
                 yield Scored(rows["id"], rows["source"], rows["policy_logprobs"], rows["behavior_logprobs"])

@@ -8,9 +8,12 @@ from offsft.config import Model, Recipe
 from offsft.console import Console, span
 from offsft.errors import ConfigError, ModelError, RunFolderError
 from offsft.evaluate.suites import HELD_OUT, find_suites, load_suite
+from offsft.model_files import MODEL_LAST
 from offsft.problem_files import existing_files
 from offsft.run_folder import RunFolder
 from offsft.run_lock import held
+from offsft.storage import StoragePath, at, is_filled
+from offsft.storage_fault import check_reachable
 
 STAGES = ("rewrite", "train", "evaluate", "report")
 _TAKEN_NAMES = frozenset({"problems", "suites", "quarantine"})
@@ -24,6 +27,7 @@ def run_stages(recipe: Recipe, stages: Sequence[str], console: Console) -> None:
         OffsftError: whatever stops a stage for a reason that the user can act on.
     """
     folder = RunFolder(recipe.run)
+    check_reachable(folder.path, "run")
     work = [stage for stage in stages if stage != "report"]
     if work:
         with held(folder.path):
@@ -46,7 +50,7 @@ def _work(recipe: Recipe, stages: list[str], folder: RunFolder, console: Console
 
 def _check_input(recipe: Recipe, folder: RunFolder, stages: list[str]) -> None:
     """A problem file that is missing is found now, and not after Ray has started or the training is over."""
-    if "rewrite" in stages and not folder.problems.exists() and recipe.data.path != "generated":
+    if "rewrite" in stages and not is_filled(folder.problems) and recipe.data.path != "generated":
         existing_files(recipe.data.paths, "data.path")
     if "evaluate" not in stages:
         return
@@ -99,17 +103,20 @@ def resolve_model(model: Model, setting: str = "model.path") -> str:
         from offsft.demo.model import embedded_model
 
         return str(embedded_model())
-    path = Path(model.path)
+    path = at(model.path, setting)
+    check_reachable(path, setting)
     if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise ModelError(f"{setting}={model.path} has no config.json; give the folder of a Hugging Face model")
+        if not (path / MODEL_LAST).is_file():
+            raise ModelError(
+                f"{setting}={model.path} has no {MODEL_LAST}; give the folder of a Hugging Face model, whole"
+            )
         if not model.pickled_weights and not any(path.glob("*.safetensors")):
             raise ModelError(
                 f"{setting}={model.path} holds no *.safetensors; save the model as safetensors, or set"
                 " model.pickled_weights=true if you trust whoever made its files"
             )
         return str(path.resolve())
-    if model.path.startswith((".", "/", "~")):
+    if model.path.startswith((".", "/", "~", "s3://")):
         raise ModelError(f"{setting}={model.path} does not exist; give a folder, a Hugging Face name, or `embedded`")
     return _check_hub_name(model, setting)
 
@@ -132,7 +139,9 @@ def _finished(recipe: Recipe, folder: RunFolder, stage: str) -> bool:
     if stage != "evaluate" or result is None:
         return result is not None
     suites = [suite.name for suite in find_suites(recipe.evaluate.suites)] or [HELD_OUT]
-    models = list(named_models(recipe.evaluate.models)) or (["base", "trained"] if folder.model.exists() else ["base"])
+    models = list(named_models(recipe.evaluate.models)) or (
+        ["base", "trained"] if is_filled(folder.model, MODEL_LAST) else ["base"]
+    )
     return (result.get("suites"), result.get("models")) == (suites, models)
 
 
@@ -171,7 +180,7 @@ def _evaluate(recipe: Recipe, folder: RunFolder, model: str, console: Console) -
             recipe.model.model_copy(update={"path": path, "revision": revision}), "evaluate.models"
         )
     if not models:
-        models = {"base": model} | ({"trained": str(folder.model)} if folder.model.exists() else {})
+        models = {"base": model} | ({"trained": str(folder.model)} if is_filled(folder.model, MODEL_LAST) else {})
     result = run_evaluate(recipe, folder, models, console)
     write_evaluation_page(folder.path)
     folder.finish("evaluate", result)
@@ -204,6 +213,8 @@ def _report(folder: RunFolder, console: Console) -> None:
     console.say(f"report: {_shown(folder.path / 'report.html')}")
 
 
-def _shown(path: Path) -> str:
+def _shown(path: StoragePath) -> str:
     """A path as the user would type it."""
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+    if isinstance(path, Path) and path.is_relative_to(Path.cwd()):
+        return str(path.relative_to(Path.cwd()))
+    return str(path)

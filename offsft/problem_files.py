@@ -9,6 +9,8 @@ import pyarrow.fs
 import pyarrow.parquet as pq
 
 from offsft.errors import DataError
+from offsft.storage import arrow, at, is_url
+from offsft.storage_fault import check_reachable
 
 _READ_BYTES = 1 << 20
 _BATCH_ROWS = 256
@@ -21,10 +23,14 @@ def existing_files(paths: list[str], setting: str) -> list[str]:
         DataError: one is missing, empty or cannot be read; named by its `setting` (`data.path`).
     """
     files: list[str] = []
+    if len({is_url(path) for path in paths}) > 1:
+        raise DataError(f"{setting} names files on a disk and on S3; put all in one place")
     for path in paths:
-        prefix = "s3://" if path.startswith("s3://") else ""
+        place = at(path, setting)
+        check_reachable(place, setting)
+        prefix = "s3://" if is_url(path) else ""
+        filesystem, inner = arrow(place.resolve() if isinstance(place, Path) else place)
         try:
-            filesystem, inner = pyarrow.fs.FileSystem.from_uri(path if prefix else str(Path(path).resolve()))
             info = filesystem.get_file_info(inner)
         except (OSError, pa.ArrowInvalid) as error:
             raise DataError(f"{setting}={path} cannot be read: {error}") from None
@@ -69,6 +75,6 @@ def _parquet_rows(f: pa.NativeFile) -> Iterator[tuple[int, bytes]]:
 
 def read_rows(path: str) -> Iterator[tuple[int, bytes]]:
     """The numbered rows of one of `existing_files`."""
-    filesystem, inner = pyarrow.fs.FileSystem.from_uri(path)
+    filesystem, inner = arrow(at(path))
     with filesystem.open_input_file(inner) as file:
         yield from numbered_rows(file, path)

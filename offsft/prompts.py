@@ -12,6 +12,7 @@ import jinja2
 
 from offsft.config import Prompt, PromptStyle
 from offsft.errors import ModelError
+from offsft.model_files import fetched
 from offsft.records import Problem
 
 _MARK = "offsft-content-goes-here"
@@ -127,7 +128,7 @@ def _filled(template: str, problem: Problem) -> str:
 
 
 def load_prompts(model: str, revision: str | None, templates: Prompt) -> Prompts:
-    """Prompts for the tokenizer of a model folder or Hugging Face name."""
+    """Prompts for the tokenizer of a model folder, s3:// URL or Hugging Face name."""
     from transformers import AutoTokenizer
 
-    return Prompts(AutoTokenizer.from_pretrained(model, revision=revision), templates)
+    return Prompts(AutoTokenizer.from_pretrained(fetched(model), revision=revision), templates)

@@ -1,8 +1,6 @@
 """A run's folder: where each stage leaves what it made, and which settings belong to it."""
 
 import json
-import os
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import yaml
 from offsft.config import Recipe
 from offsft.errors import RunFolderError
 from offsft.recipes import dump
+from offsft.storage import StoragePath, at, is_filled, make, write_bytes
 
 STAGE_SETTINGS = {
     "rewrite": ("seed", "domain", "model", "prompt", "data", "rewrite", "verify"),
@@ -57,11 +56,12 @@ FREE_SETTINGS = frozenset(
 
 
 class RunFolder:
-    """Paths and stage results of one run on a local or shared disk."""
+    """Paths and stage results of one run on a disk or on S3."""
 
-    def __init__(self, path: str, *, rewrites: Path | None = None) -> None:
+    def __init__(self, path: str, *, rewrites: StoragePath | None = None) -> None:
         """`rewrites` are those of another run's folder, where this one only trains and evaluates."""
-        self.path = Path(path).resolve()
+        place = at(path)
+        self.path: StoragePath = place.resolve() if isinstance(place, Path) else place
         self.logs = self.path / "logs"
         self.problems = self.path / "problems"
         self.quarantine = self.path / "quarantine"
@@ -85,7 +85,7 @@ class RunFolder:
             before = yaml.safe_load(kept.read_text(encoding="utf-8"))
             self._refuse_mixing(before, recipe.model_dump(mode="json"))
         try:
-            self.logs.mkdir(parents=True, exist_ok=True)
+            make(self.logs)
             write_text_atomically(kept, dump(recipe))
         except OSError as error:
             raise RunFolderError(f"run={recipe.run}: the folder cannot be written: {error}") from None
@@ -100,8 +100,9 @@ class RunFolder:
         write_text_atomically(self.path / f"{stage}.json", json.dumps(result, indent=2) + "\n")
 
     def _begun(self, stage: str) -> bool:
-        made = {"rewrite": self.problems, "train": self.checkpoints, "evaluate": self.evaluation}
-        return made[stage].exists()
+        if stage == "rewrite":
+            return is_filled(self.problems)
+        return {"train": self.checkpoints, "evaluate": self.evaluation}[stage].exists()
 
     def _refuse_mixing(self, before: dict[str, Any], now: dict[str, Any]) -> None:
         old, new = _flatten(before), _flatten(now)
@@ -118,19 +119,9 @@ class RunFolder:
                     )
 
 
-def write_text_atomically(path: Path, text: str) -> None:
+def write_text_atomically(path: StoragePath, text: str) -> None:
     """Replace a file's content so that a reader sees the old or the new, never a part."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
-def remove(path: Path) -> None:
-    """Delete a folder, if it is there."""
-    shutil.rmtree(path, ignore_errors=True)
+    write_bytes(path, text.encode())
 
 
 def _in(key: str, settings: Iterable[str]) -> bool:

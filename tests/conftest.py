@@ -2,6 +2,8 @@
 
 import logging
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -64,3 +66,48 @@ def console():
     from offsft.console import Console
 
     return Console()
+
+
+@pytest.fixture(scope="session")
+def s3_proxy():
+    """moto's server behind a proxy that can fail; its bucket is `bucket`."""
+    from moto.server import ThreadedMotoServer
+
+    sys.path.insert(0, str(Path(__file__).parent))
+    from s3_server import FaultyProxy
+
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    proxy = FaultyProxy(f"http://{host}:{port}")
+    yield proxy
+    proxy.shutdown()
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_proxy, monkeypatch) -> Iterator[str]:
+    """An empty bucket's URL, with the variables set that lead to it; `s3_proxy` is what the requests go through."""
+    import boto3
+
+    from offsft import s3 as clients
+
+    for variable in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(variable)
+    for variable, value in {
+        "AWS_ENDPOINT_URL": s3_proxy.url,
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    }.items():
+        monkeypatch.setenv(variable, value)
+    clients.path_of("s3://bucket").fs.clear_instance_cache()  # a client remembers the variables that it was made with
+    bucket = boto3.resource("s3", region_name="us-east-1").create_bucket(Bucket="bucket")
+    s3_proxy.told.clear()
+    yield "s3://bucket"
+    s3_proxy.share, s3_proxy.denied = 0.0, set()
+    bucket.objects.all().delete()
+    clients.path_of("s3://bucket").fs.clear_instance_cache()

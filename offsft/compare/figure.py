@@ -1,7 +1,6 @@
 """The comparison in one picture: accuracies with intervals, losses and gradient norms side by side, cost."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,11 +8,12 @@ import numpy as np
 from offsft.compare.table import Measured
 from offsft.report.palette import light
 from offsft.report.svg import SETTINGS, to_png
+from offsft.storage import StoragePath
 
 _SIZE_IN = (10.0, 6.4)
 
 
-def write_figure(rows: Sequence[dict[str, Any]], measured: Sequence[Measured], path: Path) -> None:
+def write_figure(rows: Sequence[dict[str, Any]], measured: Sequence[Measured], path: StoragePath) -> None:
     """Save the picture as PNG."""
     from matplotlib import colormaps, rc_context
     from matplotlib.figure import Figure

@@ -5,7 +5,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet
 from rich import box
 from rich.table import Table
 
@@ -16,11 +15,14 @@ from offsft.engine_job import count_rows
 from offsft.errors import RunFolderError
 from offsft.evaluate.score import run_score
 from offsft.gap import Scored, gap_by_source
+from offsft.model_files import MODEL_LAST, stamps_of
 from offsft.pipeline import resolve_model
 from offsft.ray_session import ray_session
 from offsft.report import numbers
 from offsft.run_folder import RunFolder, write_text_atomically
 from offsft.run_lock import held
+from offsft.storage import StoragePath, at, is_filled, is_url, parquet_files, read_table
+from offsft.storage_fault import check_reachable
 
 
 def run_gap(recipe: Recipe, console: Console, *, sampler_factory: SamplerFactory | None = None) -> dict[str, Any]:
@@ -30,6 +32,7 @@ def run_gap(recipe: Recipe, console: Console, *, sampler_factory: SamplerFactory
         OffsftError: there are no rewrites, a model is missing or reads other tokens, or no engine could start.
     """
     folder = RunFolder(recipe.run)
+    check_reachable(folder.path, "run")
     with held(folder.path):
         folder.open(recipe)
         return _run_gap(recipe, folder, console, sampler_factory)
@@ -43,7 +46,7 @@ def _run_gap(
     found: dict[str, Any] = {}
     with ray_session(recipe.cluster):
         for name, side in sides.items():
-            rewrites = Path(side.rewrites).resolve() if side.rewrites else folder.rewrites
+            rewrites = _rewrites(side, name) or folder.rewrites
             if not count_rows(rewrites):
                 raise RunFolderError(f"gap.{name}: {rewrites} holds no rewrites; run jobs.rewrite first")
             model = _model(recipe, side, folder)
@@ -62,9 +65,16 @@ def _run_gap(
     return found
 
 
+def _rewrites(side: GapSide, name: str) -> StoragePath | None:
+    if not side.rewrites:
+        return None
+    place = at(side.rewrites, f"gap.{name}.rewrites")
+    return place.resolve() if isinstance(place, Path) else place
+
+
 def _model(recipe: Recipe, side: GapSide, folder: RunFolder) -> str:
     if side.model == "trained":
-        if not folder.model.exists():
+        if not is_filled(folder.model, MODEL_LAST):
             raise RunFolderError(f"{folder.path} holds no trained model; run jobs.train first")
         return str(folder.model)
     if side.model == "policy":
@@ -72,17 +82,20 @@ def _model(recipe: Recipe, side: GapSide, folder: RunFolder) -> str:
     return resolve_model(recipe.model.model_copy(update={"path": side.model}))
 
 
-def _key(side: GapSide, model: str, rewrites: Path) -> str:
+def _key(side: GapSide, model: str, rewrites: StoragePath) -> str:
     """A folder's name for what was scored; a trained model is another one once its weights change."""
-    weights = sorted(Path(model).glob("*.safetensors")) if Path(model).is_dir() else []
-    stamps = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in weights]
+    if is_url(model):
+        stamps = stamps_of(model)
+    else:
+        weights = sorted(Path(model).glob("*.safetensors")) if Path(model).is_dir() else []
+        stamps = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in weights]
     text = json.dumps([model, stamps, str(rewrites), side.responses])
     return f"{side.responses}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
-def _read(scores: Path) -> Any:
-    for path in sorted(scores.glob("*.parquet")):
-        rows = pyarrow.parquet.read_table(path).to_pydict()
+def _read(scores: StoragePath) -> Any:
+    for path in parquet_files(scores):
+        rows = read_table(path).to_pydict()
         yield Scored(rows["id"], rows["source"], rows["logprobs"], rows["behavior"])
 
 

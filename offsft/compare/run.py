@@ -1,8 +1,6 @@
 """Training and evaluating every arm of a comparison, resumably, and the table that comes out."""
 
 import json
-import shutil
-from pathlib import Path
 from typing import Any
 
 from offsft.compare.figure import write_figure
@@ -16,6 +14,8 @@ from offsft.ray_session import ray_session
 from offsft.rewrite.pipeline import run_rewrite
 from offsft.run_folder import RunFolder
 from offsft.run_lock import held
+from offsft.storage import StoragePath, remove
+from offsft.storage_fault import check_reachable
 from offsft.train.run import train
 
 SUITE = "held_out"
@@ -31,6 +31,7 @@ def run_compare(recipe: Recipe, console: Console, *, sampler_factory: SamplerFac
         OffsftError: whatever stops a stage for a reason that the user can act on.
     """
     folder = RunFolder(recipe.run)
+    check_reachable(folder.path, "run")
     with held(folder.path):
         folder.open(recipe)
         _compare(recipe, folder, console, sampler_factory)
@@ -76,9 +77,9 @@ def _run_arm(
         place.finish("train", result)
         console.say(f"train: {result['steps']} steps, final nll {result['final_nll']:.4f}, {span(result['seconds'])}")
     _evaluate(recipe, place, {"trained": str(place.model)}, console, sampler_factory)
-    shutil.rmtree(place.checkpoints, ignore_errors=True)
+    remove(place.checkpoints)
     if not recipe.compare.keep_models:
-        shutil.rmtree(place.model, ignore_errors=True)
+        remove(place.model)
 
 
 def _evaluate(
@@ -120,5 +121,5 @@ def _write(recipe: Recipe, folder: RunFolder, arms: list[tuple[Arm, int, RunFold
     console.say(f"compare: {folder.path / 'table.json'}, table.md and compare.png beside it")
 
 
-def _metrics(path: Path) -> list[dict[str, Any]]:
+def _metrics(path: StoragePath) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

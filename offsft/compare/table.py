@@ -3,12 +3,12 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from offsft.run_folder import write_text_atomically
+from offsft.storage import StoragePath
 
 RESAMPLES = 10_000
 INTERVAL = (0.025, 0.975)
@@ -73,7 +73,7 @@ def table_rows(measured: Sequence[Measured], suite: str) -> list[dict[str, Any]]
     return rows
 
 
-def write_table(rows: list[dict[str, Any]], folder: Path) -> None:
+def write_table(rows: list[dict[str, Any]], folder: StoragePath) -> None:
     """`table.json`, and `table.md` for people."""
     write_text_atomically(folder / "table.json", json.dumps({"rows": rows}, indent=2) + "\n")
     write_text_atomically(folder / "table.md", markdown(rows))

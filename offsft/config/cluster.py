@@ -16,4 +16,4 @@ class Cluster(Strict):
     dashboard: bool = False
     """Start the Ray dashboard with a local Ray (http://127.0.0.1:8265)."""
     storage: str | None = None
-    """Folder on a disk that all nodes see, in which the relative `run` of a submitted job lies; unset: OFFSFT_STORAGE of the node."""
+    """Folder on a disk that all nodes see, or s3:// URL, in which the relative `run` of a submitted job lies; unset: OFFSFT_STORAGE of the node."""

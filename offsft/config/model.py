@@ -10,7 +10,7 @@ from offsft.strict import Strict
 
 class Model(Strict):
     path: str = "embedded"
-    """The policy: a Hugging Face model folder or name, or `embedded` for the small model that the demo extra carries."""
+    """The policy: a Hugging Face model folder (local or s3://) or name, or `embedded` for the small model that the demo extra carries."""
     revision: str | None = None
     """Revision of a Hugging Face model name (commit, tag or branch)."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"

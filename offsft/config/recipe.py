@@ -20,7 +20,7 @@ from offsft.strict import Strict
 
 class Recipe(Strict):
     run: str = Field(min_length=1)
-    """The run's folder, for example `runs/demo`: everything the run leaves is there."""
+    """The run's folder, for example `runs/demo` or `s3://bucket/runs/demo`: everything the run leaves is there."""
     seed: int = Field(default=0, ge=0)
     """Seed of the engines and of the order of training."""
     domain: Domain = "math"

@@ -6,12 +6,12 @@ import random
 import re
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from offsft.demo.templates import NAMES, TEMPLATES, Template
 from offsft.errors import DataError
 from offsft.run_folder import write_text_atomically
+from offsft.storage import StoragePath
 
 Split = Literal["train", "held_out"]
 
@@ -77,7 +77,7 @@ def split_of(numbers: Sequence[int]) -> Split:
     return "held_out" if random.Random(repr(sorted(numbers))).random() < 0.25 else "train"
 
 
-def write_jsonl(path: Path, rows: list[dict[str, str]]) -> None:
+def write_jsonl(path: StoragePath, rows: list[dict[str, str]]) -> None:
     """One row a line; the file appears whole."""
     write_text_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 

@@ -4,7 +4,6 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from offsft.config import Data, Recipe
@@ -16,6 +15,7 @@ from offsft.problem_files import existing_files, read_rows
 from offsft.problems import RawRow, Rejected, parse
 from offsft.records import Problem
 from offsft.run_folder import write_text_atomically
+from offsft.storage import StoragePath, at, make
 
 _BATCH = 1024
 _SHOWN = 5
@@ -68,8 +68,8 @@ def check_contamination(recipe: Recipe, console: Console) -> dict[str, Any]:
         "matches": matches,
         "seconds": time.monotonic() - started_s,
     }
-    folder = Path(recipe.run)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = at(recipe.run)
+    make(folder)
     write_text_atomically(folder / "contamination.json", json.dumps(result, indent=2, ensure_ascii=False) + "\n")
     _show(result, folder, console)
     return result
@@ -101,7 +101,7 @@ def _rows(data: Data) -> Iterator[tuple[str, Problem | Rejected]]:
             yield f"{path}:{line}", parse(RawRow(path, line, raw), data.format, data.fields)
 
 
-def _show(result: dict[str, Any], folder: Path, console: Console) -> None:
+def _show(result: dict[str, Any], folder: StoragePath, console: Console) -> None:
     for match in result["matches"][:_SHOWN]:
         console.say(
             f"  {match['share']:.0%} of {match['suite_problem']} in {match['place']}: {match['problem'][:90]!r}"

@@ -4,11 +4,9 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from offsft.config import Evaluate, Suite
 from offsft.errors import DataError, RunFolderError
@@ -19,6 +17,7 @@ from offsft.quarantine import write_rejected
 from offsft.records import Problem
 from offsft.rewrite.tables import SUITE_SCHEMA
 from offsft.run_folder import write_text_atomically
+from offsft.storage import StoragePath, make, write_table
 
 _KEPT = ("id", "problem", "solution", "answer")
 
@@ -27,7 +26,7 @@ _KEPT = ("id", "problem", "solution", "answer")
 class SuiteIntake:
     """Where suites go, what they must fit into, and for which models' prompts."""
 
-    evaluation: Path
+    evaluation: StoragePath
     settings: Evaluate
     context_tokens: int
     prompts: Sequence[Prompts]
@@ -49,7 +48,7 @@ class SuiteIntake:
             )
         return {suite.name: self._one(suite, marks / f"{suite.name}.json") for suite in suites}
 
-    def _one(self, suite: Suite, mark: Path) -> int:
+    def _one(self, suite: Suite, mark: StoragePath) -> int:
         problems = load_suite(suite, self.settings.suite_folder)[: self.settings.limit]
         digest = hashlib.sha256(repr((suite.verify, suite.style, problems)).encode()).hexdigest()
         if mark.exists():
@@ -65,12 +64,11 @@ class SuiteIntake:
             raise DataError(f"no problem of suite {suite.name} has room for an answer: {rejected[0]['detail']}")
         folder = self.evaluation / "problems"
         for path in (folder, mark.parent):
-            path.mkdir(parents=True, exist_ok=True)
+            make(path)
         for first in range(0, len(kept), self.shard_rows):
             shard = folder / f"{suite.name}-{first:06d}.parquet"
             table = pa.Table.from_pylist(kept[first : first + self.shard_rows], schema=SUITE_SCHEMA)
-            pq.write_table(table, shard.with_name(f".{shard.name}"))
-            shard.with_name(f".{shard.name}").replace(shard)
+            write_table(table, shard)
         if rejected:
             write_rejected(self.evaluation / "quarantine", rejected, suite.name)
         write_text_atomically(mark, json.dumps({"digest": digest, "left_out": len(rejected)}) + "\n")

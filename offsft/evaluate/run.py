@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -25,6 +24,7 @@ from offsft.records import Outcome
 from offsft.rewrite.intake import Room, take_in
 from offsft.rewrite.pipeline import problem_source, quarantine_note, write_generated
 from offsft.run_folder import RunFolder, write_text_atomically
+from offsft.storage import StoragePath, is_filled, is_folder, make
 
 _SHARD_ROWS = 16
 
@@ -79,7 +79,7 @@ def _take_in_all(recipe: Recipe, folder: RunFolder, models: Mapping[str, str], c
         _hold_models(folder.evaluation, models)
     problems = folder.evaluation / "problems"
     if not recipe.evaluate.suites:
-        if not problems.exists():
+        if not is_filled(problems) and not (folder.evaluation / "suites").exists():
             _take_in(recipe, folder, problems, next(iter(models.values())), console)
         return {HELD_OUT: 0}
     prompts = [load_prompts(model, _revision(recipe, model), recipe.prompt) for model in models.values()]
@@ -94,7 +94,7 @@ def _take_in_all(recipe: Recipe, folder: RunFolder, models: Mapping[str, str], c
     return left_out
 
 
-def _hold_models(evaluation: Path, models: Mapping[str, str]) -> None:
+def _hold_models(evaluation: StoragePath, models: Mapping[str, str]) -> None:
     """Remember which model each name stands for; answers of two models must not meet under one name."""
     path = evaluation / "models.json"
     held = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
@@ -104,11 +104,11 @@ def _hold_models(evaluation: Path, models: Mapping[str, str]) -> None:
                 f"evaluate.models: {name} stands for {model}, but in {evaluation.parent.name}/ for {held[name]}; give it"
                 " another name (name=path), or this experiment a folder of its own (run=...)"
             )
-    evaluation.mkdir(parents=True, exist_ok=True)
+    make(evaluation)
     write_text_atomically(path, json.dumps({**held, **models}, indent=2) + "\n")
 
 
-def _take_in(recipe: Recipe, folder: RunFolder, problems: Path, model: str, console: Console) -> None:
+def _take_in(recipe: Recipe, folder: RunFolder, problems: StoragePath, model: str, console: Console) -> None:
     settings = recipe.evaluate
     generated = folder.path / "generated_held_out.jsonl"
     if settings.path == "generated":
@@ -122,7 +122,7 @@ def _take_in(recipe: Recipe, folder: RunFolder, problems: Path, model: str, cons
 
 def _revision(recipe: Recipe, model: str) -> str | None:
     """`model.revision` is that of `model.path` alone."""
-    return recipe.model.revision if model == recipe.model.path and not Path(model).exists() else None
+    return recipe.model.revision if model == recipe.model.path and not is_folder(model) else None
 
 
 def _asking(recipe: Recipe) -> dict[str, Asking]:
@@ -174,7 +174,7 @@ def _answers(
     return read_verdicts(job.output)
 
 
-def accuracy_by_problem(answers: Path) -> dict[str, float]:
+def accuracy_by_problem(answers: StoragePath) -> dict[str, float]:
     """Share of correct samples of each problem, by id, in a folder of EVALUATION_SCHEMA."""
     return _means(read_verdicts(answers))
 

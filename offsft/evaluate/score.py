@@ -1,10 +1,8 @@
 """Log-probs of existing responses under any model, with the engines of the rewriting."""
 
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.dataset
 
 from offsft.config import GapSide, Recipe
 from offsft.console import Console
@@ -14,6 +12,7 @@ from offsft.errors import ModelError
 from offsft.prompts import load_prompts
 from offsft.records import Problem, Source
 from offsft.run_folder import RunFolder
+from offsft.storage import StoragePath, dataset, is_folder
 
 SCORE_SCHEMA = pa.schema(
     [
@@ -51,8 +50,8 @@ def run_score(
     recipe: Recipe,
     side: GapSide,
     model: str,
-    rewrites: Path,
-    output: Path,
+    rewrites: StoragePath,
+    output: StoragePath,
     folder: RunFolder,
     console: Console,
     *,
@@ -94,11 +93,11 @@ def run_score(
     )
 
 
-def _check_tokens(recipe: Recipe, model: str, rewrites: Path) -> None:
+def _check_tokens(recipe: Recipe, model: str, rewrites: StoragePath) -> None:
     """With another tokenizer or prompt, log-ratios would be of other tokens than those that were written."""
     columns = ["id", "problem", "solution", "answer", "prompt_ids"]
-    row = pyarrow.dataset.dataset(rewrites, format="parquet").head(1, columns=columns).to_pylist()[0]
-    revision = None if Path(model).exists() else recipe.model.revision
+    row = dataset(rewrites).head(1, columns=columns).to_pylist()[0]
+    revision = None if is_folder(model) else recipe.model.revision
     prompts = load_prompts(model, revision, recipe.prompt)
     if prompts.plain(Problem.from_row(row)) != row["prompt_ids"]:
         raise ModelError(

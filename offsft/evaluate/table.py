@@ -6,11 +6,9 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from offsft.evaluate.metrics import (
     Estimate,
@@ -26,6 +24,7 @@ from offsft.evaluate.metrics import (
 )
 from offsft.records import Outcome
 from offsft.run_folder import write_text_atomically
+from offsft.storage import StoragePath, parquet_files, read_table
 
 ALL_SUITES = "mean of suites"
 
@@ -38,16 +37,14 @@ class Answered:
     greedy: Judged | None
 
 
-def read_verdicts(answers: Path) -> pa.Table:
+def read_verdicts(answers: StoragePath) -> pa.Table:
     """All rows of a folder of EVALUATION_SCHEMA without the responses' texts, which may be large."""
     leaves = [
         f"{column}.list.element.{leaf}"
         for column in ("samples", "greedy")
         for leaf in ("outcome", "extracted", "tokens")
     ]
-    return pa.concat_tables(
-        pq.ParquetFile(path).read(columns=["id", "suite", *leaves]) for path in sorted(answers.glob("*.parquet"))
-    )
+    return pa.concat_tables(read_table(path, columns=["id", "suite", *leaves]) for path in parquet_files(answers))
 
 
 def evaluation_table(results: Mapping[str, pa.Table], left_out: Mapping[str, int]) -> dict[str, Any]:
@@ -138,7 +135,7 @@ def _over_suites(model: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any
     }
 
 
-def write_table(table: Mapping[str, Any], folder: Path) -> None:
+def write_table(table: Mapping[str, Any], folder: StoragePath) -> None:
     """`evaluation.json`, and the same as `.md` and `.csv`."""
     write_text_atomically(folder / "evaluation.json", json.dumps(table, indent=2, allow_nan=False) + "\n")
     write_text_atomically(folder / "evaluation.md", markdown(table))

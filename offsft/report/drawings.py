@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from offsft.records import Source
 from offsft.report import figures, numbers
 from offsft.report.run_data import Rewrites
 from offsft.report.svg import SETTINGS, to_png, to_svg
+from offsft.storage import StoragePath
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,7 +35,7 @@ class _Plan:
 
 
 def draw(
-    run: Path, summary: dict[str, Any], rewrites: Rewrites | None, metrics: dict[str, np.ndarray]
+    run: StoragePath, summary: dict[str, Any], rewrites: Rewrites | None, metrics: dict[str, np.ndarray]
 ) -> dict[str, Drawing]:
     """Every figure that there is data for, by name; also saved as `figures/<name>.png` of the run's folder."""
     from matplotlib import rc_context

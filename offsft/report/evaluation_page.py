@@ -1,16 +1,16 @@
 """evaluation.html: the table of an evaluation, and every answer to browse."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 from offsft.evaluate.table import change, columns, figures
 from offsft.report.page import browse, render
 from offsft.report.run_data import read_samples
 from offsft.run_folder import write_text_atomically
+from offsft.storage import StoragePath
 
 
-def write_evaluation_page(run: Path) -> None:
+def write_evaluation_page(run: StoragePath) -> None:
     """Write `evaluation.html` into a run's folder from its `evaluation.json` and its answers; it needs no network.
 
     Raises:

@@ -25,6 +25,7 @@ from offsft.report.run_data import (
 )
 from offsft.report.summary import read_summary
 from offsft.run_folder import write_text_atomically
+from offsft.storage import StoragePath
 
 _ASSETS = Path(__file__).parent
 
@@ -38,7 +39,7 @@ class Browse:
     rows: Markup
 
 
-def write_report(run: Path) -> None:
+def write_report(run: StoragePath) -> None:
     """Write `report.html` and `figures/*.png` into the run's folder from what its stages left there.
 
     A stage that has left nothing is said to have not run. The page needs no network and runs no script but its own.
@@ -113,7 +114,7 @@ def _browse_answers(carried: Carried) -> Browse:
     return Browse(len(rows), carried.total, safe_json(rows))
 
 
-def _settings(path: Path) -> list[tuple[str, str]]:
+def _settings(path: StoragePath) -> list[tuple[str, str]]:
     """Dotted names and values of the resolved recipe; empty where there is none."""
     if not path.exists():
         return []

@@ -6,15 +6,14 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import zip_longest
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from offsft.errors import RunFolderError
 from offsft.records import Outcome
+from offsft.storage import StoragePath, open_parquet, parquet_files
 
 MAX_ROWS = 2000
 """Rows of a table that the page carries."""
@@ -58,7 +57,7 @@ class Rewrites:
     carried: Carried
 
 
-def read_rewrites(folder: Path) -> Rewrites | None:
+def read_rewrites(folder: StoragePath) -> Rewrites | None:
     """The rewrites in a folder of Parquet files; None where there is no row.
 
     Raises:
@@ -81,7 +80,7 @@ def read_rewrites(folder: Path) -> Rewrites | None:
     return Rewrites(np.concatenate(expert), np.concatenate(kept), np.array(sources), outcomes, carried)
 
 
-def read_answers(evaluation: Path) -> Carried | None:
+def read_answers(evaluation: StoragePath) -> Carried | None:
     """Held-out problems with the samples of each model that was evaluated; None where there is none.
 
     A row holds id, problem, answer, and `base` and `trained`: lists of {response, outcome, extracted, tokens}.
@@ -99,7 +98,7 @@ def read_answers(evaluation: Path) -> Carried | None:
     return carried if carried.rows else None
 
 
-def read_samples(evaluation: Path, models: list[str], suites: set[str]) -> Carried:
+def read_samples(evaluation: StoragePath, models: list[str], suites: set[str]) -> Carried:
     """Answered problems of these suites, one row for each problem and model, in turns of a file of each model.
 
     A row holds model, suite, id, problem, answer, `samples` and `greedy` as in EVALUATION_SCHEMA.
@@ -118,7 +117,7 @@ def read_samples(evaluation: Path, models: list[str], suites: set[str]) -> Carri
     return carried
 
 
-def read_quarantine(folders: list[Path]) -> Carried:
+def read_quarantine(folders: list[StoragePath]) -> Carried:
     """The first quarantined rows (at most MAX_QUARANTINE_ROWS), and the number of all."""
     carried = Carried()
     for folder in folders:
@@ -129,7 +128,7 @@ def read_quarantine(folders: list[Path]) -> Carried:
     return carried
 
 
-def read_metrics(path: Path) -> dict[str, np.ndarray]:
+def read_metrics(path: StoragePath) -> dict[str, np.ndarray]:
     """The training's metrics by name, each `[steps]`, in order of `step`; NaN where a step lacks one.
 
     A step that was trained again after a restart counts once, with its later figures. A last line without an end is
@@ -183,10 +182,10 @@ def _carry(carried: Carried, batch: pa.RecordBatch, extra: dict[str, np.ndarray]
         carried.add(row | {name: _finite(float(values[index])) for name, values in (extra or {}).items()})
 
 
-def _batches(folder: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    for path in sorted(folder.glob("*.parquet")):
+def _batches(folder: StoragePath, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    for path in parquet_files(folder):
         try:
-            with pq.ParquetFile(path) as file:
+            with open_parquet(path) as file:
                 missing = set(columns) - set(file.schema_arrow.names)
                 if missing:
                     raise RunFolderError(

@@ -2,18 +2,18 @@
 
 import json
 import math
-from pathlib import Path
 from typing import Any
 
 from offsft.errors import RunFolderError
 from offsft.run_folder import write_text_atomically
+from offsft.storage import StoragePath
 
 STAGES = ("rewrite", "train", "evaluate")
 
 _GAP = ("expert_mean_logprob", "kept_mean_logprob")
 
 
-def stage_result(run: Path, stage: str) -> dict[str, Any] | None:
+def stage_result(run: StoragePath, stage: str) -> dict[str, Any] | None:
     """What a finished stage left in `<stage>.json`, or None where it has not finished.
 
     Raises:
@@ -31,7 +31,7 @@ def stage_result(run: Path, stage: str) -> dict[str, Any] | None:
     return result
 
 
-def read_summary(run: Path) -> dict[str, Any]:
+def read_summary(run: StoragePath) -> dict[str, Any]:
     """Merge the stages' results; stages that have not finished are absent. Log-probs in nats a token.
 
     Figures that could not be measured (the standard error of a single problem) are None.
@@ -57,7 +57,7 @@ def read_summary(run: Path) -> dict[str, Any]:
     return summary
 
 
-def write_summary(run: Path) -> dict[str, Any]:
+def write_summary(run: StoragePath) -> dict[str, Any]:
     """Write `summary.json` into the run's folder, atomically, and return what it holds.
 
     Raises:

@@ -3,10 +3,10 @@
 import io
 import re
 from html import escape
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from offsft.report.palette import COLORS, light, variable
+from offsft.storage import StoragePath, make, write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,7 +57,9 @@ def to_svg(figure: "Figure", name: str, description: str) -> str:
     return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(description)}" ', 1)
 
 
-def to_png(figure: "Figure", path: Path) -> None:
+def to_png(figure: "Figure", path: StoragePath) -> None:
     """Save the figure on light paper."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=PNG_DPI, facecolor=light("paper"))
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=PNG_DPI, facecolor=light("paper"))
+    make(path.parent)
+    write_bytes(path, buffer.getvalue())

@@ -4,15 +4,12 @@ Ray Data reads and parses; the driver drops duplicates, stops at the limit and w
 size that the rewriting commits. The folder appears whole or not at all.
 """
 
-import shutil
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import ray.data
 from ray.data.datasource.file_based_datasource import FileBasedDatasource
 
@@ -24,6 +21,7 @@ from offsft.problems import RawRow, Reason, Rejected, parse
 from offsft.prompts import load_prompts
 from offsft.quarantine import QUARANTINE_SCHEMA, write_rejected
 from offsft.rewrite.tables import PROBLEM_SCHEMA
+from offsft.storage import StoragePath, arrow, at, filling, is_url, write_table
 
 if TYPE_CHECKING:
     from ray.data.block import Block
@@ -61,38 +59,36 @@ class Room:
     response_tokens: int
 
 
-def take_in(source: Source, room: Room, *, problems: Path, quarantine: Path, shard_rows: int) -> Counter[str]:
+def take_in(
+    source: Source, room: Room, *, problems: StoragePath, quarantine: StoragePath, shard_rows: int
+) -> Counter[str]:
     """Read the source, write `problems/` and `quarantine/`, and return the number of rows for each reason.
 
     Raises:
         DataError: the source is missing, empty, or holds not one valid row.
     """
     files = existing_files(source.paths, source.setting)
-    writing = problems.with_name(problems.name + ".partial")
-    shutil.rmtree(writing, ignore_errors=True)
-    writing.mkdir(parents=True)
     reasons: Counter[str] = Counter()
     rejected: list[dict[str, Any]] = []
     shard: list[dict[str, Any]] = []
     shards = 0
-    for row in _accepted_and_rejected(source, room, files):
-        if row["reason"] is not None:
-            reasons[row["reason"]] += 1
-            rejected.append(row)
-            continue
-        shard.append(row)
-        if len(shard) == shard_rows:
-            _write(shard, PROBLEM_SCHEMA, writing / f"problems-{shards:06d}.parquet")
-            shards, shard = shards + 1, []
-    if shard:
-        _write(shard, PROBLEM_SCHEMA, writing / f"problems-{shards:06d}.parquet")
-        shards += 1
-    if rejected:
-        write_rejected(quarantine, rejected)
-    if not shards:
-        shutil.rmtree(writing)
-        raise DataError(_nothing_valid(source, reasons, rejected))
-    writing.rename(problems)
+    with filling(problems) as writing:
+        for row in _accepted_and_rejected(source, room, files):
+            if row["reason"] is not None:
+                reasons[row["reason"]] += 1
+                rejected.append(row)
+                continue
+            shard.append(row)
+            if len(shard) == shard_rows:
+                _write(shard, writing / f"problems-{shards:06d}.parquet")
+                shards, shard = shards + 1, []
+        if shard:
+            _write(shard, writing / f"problems-{shards:06d}.parquet")
+            shards += 1
+        if rejected:
+            write_rejected(quarantine, rejected)
+        if not shards:
+            raise DataError(_nothing_valid(source, reasons, rejected))
     return reasons
 
 
@@ -132,13 +128,17 @@ class ProblemFiles(FileBasedDatasource):
 
     _FILE_EXTENSIONS = None
 
+    def __init__(self, files: list[str]) -> None:
+        super().__init__(files, filesystem=arrow(at(files[0]))[0])
+        self._scheme = "s3://" if is_url(files[0]) else ""
+
     def _open_input_source(self, filesystem: Any, path: str, **_: Any) -> pa.NativeFile:
         return filesystem.open_input_file(path)
 
     def _read_stream(self, f: pa.NativeFile, path: str) -> Iterator["Block"]:
         block: list[dict[str, Any]] = []
         for number, raw in numbered_rows(f, path):
-            block.append({"file": path, "line": number, "raw": raw})
+            block.append({"file": self._scheme + path, "line": number, "raw": raw})
             if len(block) == _BATCH_ROWS:
                 yield _raw_block(block)
                 block = []
@@ -198,8 +198,8 @@ def _raw_block(rows: list[dict[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=schema)
 
 
-def _write(rows: list[dict[str, Any]], schema: pa.Schema, path: Path) -> None:
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
+def _write(rows: list[dict[str, Any]], path: StoragePath) -> None:
+    write_table(pa.Table.from_pylist(rows, schema=PROBLEM_SCHEMA), path)
 
 
 def _nothing_valid(source: Source, reasons: Counter[str], rejected: list[dict[str, Any]]) -> str:

@@ -2,10 +2,7 @@
 
 import time
 from collections import Counter
-from pathlib import Path
 from typing import Any
-
-import pyarrow.dataset
 
 from offsft.cascade import cascade_settings
 from offsft.config import Domain, Fields, ProblemRows, Recipe
@@ -23,6 +20,7 @@ from offsft.rewrite.intake import Room, take_in
 from offsft.rewrite.intake import Source as ProblemSource
 from offsft.rewrite.stage import Rewrite
 from offsft.run_folder import RunFolder
+from offsft.storage import StoragePath, dataset, is_filled
 
 
 def run_rewrite(
@@ -42,7 +40,7 @@ def run_rewrite(
         EngineError: no engine could start.
     """
     started_s = time.monotonic()
-    if not folder.problems.exists():
+    if not is_filled(folder.problems):
         _take_in(recipe, folder, model, console)
     settings = cascade_settings(recipe.rewrite, recipe.model.context_tokens)
     job = EngineJob(
@@ -83,7 +81,7 @@ def policy_name(recipe: Recipe) -> str:
 
 
 def problem_source(
-    settings: ProblemRows, setting: str, generated: Path, domain: Domain, excluded: Overlap | None = None
+    settings: ProblemRows, setting: str, generated: StoragePath, domain: Domain, excluded: Overlap | None = None
 ) -> ProblemSource:
     """Where the rows are: the recipe's paths, or the file of generated problems."""
     if settings.path == "generated":
@@ -92,7 +90,7 @@ def problem_source(
     return ProblemSource(setting, settings.paths, settings.format, settings.fields, settings.limit, domain, excluded)
 
 
-def write_generated(path: Path, n: int, split: Split, recipe: Recipe) -> None:
+def write_generated(path: StoragePath, n: int, split: Split, recipe: Recipe) -> None:
     """The recipe's domain's generated problems; there are some for mathematics and for code."""
     from offsft.demo.code_problems import generate_code
     from offsft.demo.problems import generate, write_jsonl
@@ -128,7 +126,7 @@ def quarantine_note(refused: Counter[str]) -> str:
 
 
 def _summary(folder: RunFolder) -> dict[str, Any]:
-    rewrites = pyarrow.dataset.dataset(folder.rewrites, format="parquet").to_table(
+    rewrites = dataset(folder.rewrites).to_table(
         columns=["source", "generated_tokens", "policy_logprobs", "expert_mean_logprob"]
     )
     sources = Counter(rewrites["source"].to_pylist())

@@ -1,12 +1,12 @@
 """The trained model as a Hugging Face folder, complete or absent."""
 
-import shutil
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from offsft.errors import TrainingError
+from offsft.model_files import MODEL_LAST
+from offsft.storage import StoragePath, filling
 
 
 def gathered_weights(engine: Any, *, zero3: bool, rank: int) -> dict[str, torch.Tensor] | None:
@@ -26,11 +26,8 @@ def gathered_weights(engine: Any, *, zero3: bool, rank: int) -> dict[str, torch.
     return named
 
 
-def export(model: Any, tokenizer: Any, weights: dict[str, torch.Tensor], folder: Path) -> None:
+def export(model: Any, tokenizer: Any, weights: dict[str, torch.Tensor], folder: StoragePath) -> None:
     """Write weights (safetensors), configuration, generation settings and tokenizer; the folder appears whole."""
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    model.save_pretrained(partial, state_dict=weights, safe_serialization=True)
-    tokenizer.save_pretrained(partial)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    with filling(folder, MODEL_LAST) as writing:
+        model.save_pretrained(writing, state_dict=weights, safe_serialization=True)
+        tokenizer.save_pretrained(writing)

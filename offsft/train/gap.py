@@ -2,17 +2,16 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet
 from torch import distributed
 
 from offsft.batching import Plan
 from offsft.config import Train
 from offsft.gap import Scored, gap_by_source
+from offsft.storage import StoragePath, make, parquet_files, read_table, write_table
 from offsft.train.rows import Row, load_rows
 from offsft.train.step import score
 
@@ -35,10 +34,12 @@ class GapSample:
     rows: dict[str, list[Row]]
     plans: dict[str, Plan]
     rank: int
-    folder: Path
+    folder: StoragePath
 
     @classmethod
-    def draw(cls, rewrites: Path, settings: Train, seed: int, rank: int, ranks: int, folder: Path) -> "GapSample":
+    def draw(
+        cls, rewrites: StoragePath, settings: Train, seed: int, rank: int, ranks: int, folder: StoragePath
+    ) -> "GapSample":
         """Draw `settings.gap_rows` rows by the seed: the same on every rank."""
         chosen: dict[str, list[Row]] = {}
         for responses in RESPONSES:
@@ -70,22 +71,20 @@ class GapSample:
                 }
                 for index, logprobs in sorted(found.items())
             ]
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(".partial")
-            pyarrow.parquet.write_table(pa.Table.from_pylist(items, schema=_SCHEMA), partial)
-            partial.replace(path)
+            make(path.parent)
+            write_table(pa.Table.from_pylist(items, schema=_SCHEMA), path)
 
 
-def gap_after(folder: Path) -> dict[str, Any]:
+def gap_after(folder: StoragePath) -> dict[str, Any]:
     """Statistics of the sample, before and after training, of expert solutions and of kept responses by source."""
     return {
         when: {responses: gap_by_source(_read(folder / when / responses)) for responses in RESPONSES} for when in WHEN
     }
 
 
-def _read(folder: Path) -> Iterator[Scored]:
-    for path in sorted(folder.glob("rank-*.parquet")):
-        rows = pyarrow.parquet.read_table(path).to_pydict()
+def _read(folder: StoragePath) -> Iterator[Scored]:
+    for path in parquet_files(folder):
+        rows = read_table(path).to_pydict()
         yield Scored(rows["id"], rows["source"], rows["logprobs"], rows["behavior"])
 
 

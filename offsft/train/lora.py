@@ -1,11 +1,11 @@
 """Low-rank adapters by peft: added before training, merged or kept after it."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from offsft.config import Lora
+from offsft.storage import StoragePath, filling
 
 
 def add_adapters(model: Any, settings: Lora) -> Any:
@@ -23,7 +23,7 @@ def add_adapters(model: Any, settings: Lora) -> Any:
 
 
 def merged(
-    fresh: Any, weights: dict[str, torch.Tensor], settings: Lora, adapter: Path | None
+    fresh: Any, weights: dict[str, torch.Tensor], settings: Lora, adapter: StoragePath | None
 ) -> tuple[Any, dict[str, torch.Tensor]]:
     """The model with its trained adapters merged into it, and its weights.
 
@@ -33,6 +33,7 @@ def merged(
     handle = add_adapters(fresh, settings)
     fresh.load_state_dict(weights, strict=False)
     if adapter is not None:
-        handle.save_pretrained(str(adapter))
+        with filling(adapter, "adapter_config.json") as writing:
+            handle.save_pretrained(str(writing))
     model = handle.merge_and_unload()
     return model, model.state_dict()

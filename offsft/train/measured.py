@@ -3,10 +3,14 @@
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+
+from upath import UPath
 
 from offsft import metrics
 from offsft.errors import ConfigError
+from offsft.storage import StoragePath, write_bytes
 
 
 def measure_step(run: str, line: dict[str, Any]) -> None:
@@ -41,16 +45,20 @@ def check_board() -> None:
         raise ConfigError("train.tensorboard=true needs the package tensorboard; install it, or leave the setting out")
 
 
-def board(folder: Path, first_step: int) -> Callable[[dict[str, Any]], None]:
+def board(folder: StoragePath, first_step: int) -> Callable[[dict[str, Any]], None]:
     """What writes each line's numbers as scalars; steps that a restart does again replace those that were there."""
     from torch.utils.tensorboard import SummaryWriter
 
-    writer = SummaryWriter(str(folder), purge_step=first_step + 1)
+    scratch = TemporaryDirectory() if isinstance(folder, UPath) else None
+    writer = SummaryWriter(scratch.name if scratch else str(folder), purge_step=first_step + 1)
 
     def write(line: dict[str, Any]) -> None:
         for key, value in line.items():
             if key not in {"step", "steps"} and value is not None:
                 writer.add_scalar(key, value, line["step"])
         writer.flush()
+        if scratch:
+            for path in Path(scratch.name).iterdir():
+                write_bytes(folder / path.name, path.read_bytes())
 
     return write

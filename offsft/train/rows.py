@@ -2,9 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-import pyarrow.dataset
 import torch
 
 from offsft.batching import MicroBatch
@@ -12,6 +10,7 @@ from offsft.config import Train
 from offsft.errors import TrainingError
 from offsft.objectives import Tokens
 from offsft.records import Source
+from offsft.storage import StoragePath, dataset
 
 _ROWS_NAMED = 5
 """Rows that an error names."""
@@ -85,7 +84,7 @@ class Rows:
     """Rows of sources whose weight is 0."""
 
 
-def load_rows(rewrites: Path, settings: Train) -> Rows:
+def load_rows(rewrites: StoragePath, settings: Train) -> Rows:
     """All rewrites, or all expert solutions, in the order of their ids, with long ones as `train.long_rows` says.
 
     A row whose prompt alone fills `train.max_tokens` has nothing left to learn from: cut, it trains nothing.
@@ -96,7 +95,7 @@ def load_rows(rewrites: Path, settings: Train) -> Rows:
     expert = settings.responses == "expert"
     response, behavior = ("expert_ids", None) if expert else ("response_ids", "behavior_logprobs")
     columns = ["id", "source", "prompt_ids", response, *([behavior] if behavior else [])]
-    table = pyarrow.dataset.dataset(rewrites, format="parquet").to_table(columns=columns).sort_by("id")
+    table = dataset(rewrites).to_table(columns=columns).sort_by("id")
     rows, long, left_out = [], [], 0
     for item in table.to_pylist():
         source = str(Source.EXPERT) if expert else item["source"]

@@ -3,11 +3,11 @@
 import json
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
+from upath import UPath
 
 from offsft.config import Recipe
 from offsft.console import Console, span
@@ -15,6 +15,8 @@ from offsft.disk_full import disk_full
 from offsft.errors import TrainingError
 from offsft.placement import Need, shortage
 from offsft.run_folder import RunFolder
+from offsft.storage import StoragePath, arrow, is_folder
+from offsft.storage_fault import storage_fault
 from offsft.train.checkpoint import rescue
 from offsft.train.gap import gap_after
 from offsft.train.measured import check_board, measure_gap
@@ -29,7 +31,7 @@ def train(recipe: Recipe, folder: RunFolder, model: str, console: Console) -> di
 
     Raises:
         TrainingError: loss or gradient became non-finite, or the workers died more often than `train.max_failures`.
-        OffsftError: the disk is full.
+        OffsftError: the disk is full, or S3 fails.
     """
     started_s = time.monotonic()
     settings = recipe.train
@@ -41,7 +43,7 @@ def train(recipe: Recipe, folder: RunFolder, model: str, console: Console) -> di
     spec = WorkerSpec(
         run=folder.path.name,
         model=model,
-        revision=None if Path(model).exists() else recipe.model.revision,
+        revision=None if is_folder(model) else recipe.model.revision,
         dtype=recipe.model.dtype,
         pickled_weights=recipe.model.pickled_weights,
         settings=settings,
@@ -57,6 +59,7 @@ def train(recipe: Recipe, folder: RunFolder, model: str, console: Console) -> di
         rescued=str(rescued) if rescued else None,
         logs=str(folder.logs),
     )
+    filesystem, inner = arrow(folder.checkpoints)
     trainer = TorchTrainer(
         train_loop,
         train_loop_config={"spec": spec},
@@ -70,7 +73,8 @@ def train(recipe: Recipe, folder: RunFolder, model: str, console: Console) -> di
         ),
         run_config=RunConfig(
             name="train",
-            storage_path=str(folder.checkpoints),
+            storage_path=inner,
+            storage_filesystem=filesystem if isinstance(folder.checkpoints, UPath) else None,
             failure_config=FailureConfig(max_failures=settings.max_failures),
             checkpoint_config=CheckpointConfig(num_to_keep=settings.keep_checkpoints),
         ),
@@ -81,7 +85,7 @@ def train(recipe: Recipe, folder: RunFolder, model: str, console: Console) -> di
     try:
         stopped = trainer.fit().return_value
     except Exception as error:  # Ray Train wraps whatever a worker raised; ours carries the reason for the user
-        raise disk_full(error) or _cause(error) from error
+        raise disk_full(error) or storage_fault(error) or _cause(error) from error
     finally:
         stop.set()
         display.join()
@@ -126,16 +130,19 @@ def _cause(error: BaseException) -> BaseException:
     )
 
 
-def _lines(metrics: Path) -> list[dict[str, Any]]:
+def _lines(metrics: StoragePath) -> list[dict[str, Any]]:
     if not metrics.exists():
         return []
     return [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
 
 
-def _show(metrics: Path, console: Console, need: Need, stop: threading.Event) -> None:
+def _show(metrics: StoragePath, console: Console, need: Need, stop: threading.Event) -> None:
     started_s = time.monotonic()
     while not stop.wait(_POLL_S):
-        lines = _lines(metrics)
+        try:
+            lines = _lines(metrics)
+        except OSError:  # of the object store; the next time it may answer
+            continue
         if not lines:
             short = shortage(need)
             doing = f"waiting: {short}" if short else "starting the workers"
@@ -149,7 +156,7 @@ def _show(metrics: Path, console: Console, need: Need, stop: threading.Event) ->
         )
 
 
-def _result(metrics: Path) -> dict[str, Any]:
+def _result(metrics: StoragePath) -> dict[str, Any]:
     lines = _lines(metrics)
     tokens, seconds = sum(line["tokens"] for line in lines), sum(line["time/step_s"] for line in lines)
     return {

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,11 @@ import torch
 from offsft import metrics as told
 from offsft.batching import Plan
 from offsft.config import Train
-from offsft.console import output_to_file
+from offsft.console import output_to_file, put_output
 from offsft.errors import OffsftError, TrainingError
-from offsft.train.checkpoint import load_shards, save_shards
+from offsft.model_files import fetched
+from offsft.storage import StoragePath, at, write_bytes
+from offsft.train.checkpoint import load_shards, local_copy, save_shards
 from offsft.train.export import export, gathered_weights
 from offsft.train.gap import GapSample
 from offsft.train.lora import add_adapters, merged
@@ -37,7 +39,7 @@ from offsft.train.zero import deepspeed_config
 
 @dataclass(frozen=True)
 class WorkerSpec:
-    """All that a training process needs; picklable. Paths are on a disk that every node sees."""
+    """All that a training process needs; picklable. Paths are on a disk that every node sees, or s3:// URLs."""
 
     run: str
     model: str
@@ -64,14 +66,21 @@ def train_loop(config: dict[str, WorkerSpec]) -> str | None:
     Returns why training cannot go on, where it cannot: all ranks return together. Ray Train would answer an exception
     by starting the workers again, to fail at the same step.
     """
+    try:
+        return _train(config["spec"])
+    finally:
+        put_output()
+
+
+def _train(spec: WorkerSpec) -> str | None:
     import ray.train
 
-    spec = config["spec"]
+    spec = replace(spec, model=fetched(spec.model))
     context = ray.train.get_context()
     rank, ranks = context.get_world_rank(), context.get_world_size()
-    output_to_file(Path(spec.logs) / f"train-{rank}.log")
+    output_to_file(at(spec.logs) / f"train-{rank}.log")
     _seed(spec.seed)
-    rows: list[Row] = load_rows(Path(spec.rewrites), spec.settings).rows
+    rows: list[Row] = load_rows(at(spec.rewrites), spec.settings).rows
     plan = Plan(
         [row.tokens for row in rows],
         spec.settings.global_batch,
@@ -86,21 +95,21 @@ def train_loop(config: dict[str, WorkerSpec]) -> str | None:
     try:
         engine = start_engine(model, spec.settings, spec.dtype, anchor=anchor)
         if objective.needs_reference:
-            rows = with_reference(engine, rows, plan, rank, Path(spec.reference))
+            rows = with_reference(engine, rows, plan, rank, at(spec.reference))
     except OffsftError as error:
         return str(error)
     sample = None
     if spec.settings.gap_rows:
-        sample = GapSample.draw(Path(spec.rewrites), spec.settings, spec.seed, rank, ranks, Path(spec.gap))
+        sample = GapSample.draw(at(spec.rewrites), spec.settings, spec.seed, rank, ranks, at(spec.gap))
         sample.score(engine, "before")
     first_step = _resume(engine, spec.rescued)
     # Not by print, which Ray Train sends to its own log as well, so that the line would be here twice.
     sys.stderr.write(f"rank {rank} of {ranks}: training from step {first_step + 1} to {plan.steps}\n")
-    skips = StepLog(Path(spec.skipped), first_step, write=rank == 0, tell=[partial(measure_skip, spec.run)])
+    skips = StepLog(at(spec.skipped), first_step, write=rank == 0, tell=[partial(measure_skip, spec.run)])
     tell: list[Callable[[dict[str, Any]], None]] = [partial(measure_step, spec.run)]
     if spec.settings.tensorboard and rank == 0:
-        tell.append(board(Path(spec.board), first_step))
-    metrics = StepLog(Path(spec.metrics), first_step, write=rank == 0, tell=tell)
+        tell.append(board(at(spec.board), first_step))
+    metrics = StepLog(at(spec.metrics), first_step, write=rank == 0, tell=tell)
     for step in range(first_step, plan.steps):
         started_s = time.monotonic()
         may_skip = skips.lines < spec.settings.skip_steps
@@ -200,7 +209,7 @@ class StepLog:
     and tells each new line to whoever else is to know."""
 
     def __init__(
-        self, path: Path, first_step: int, *, write: bool, tell: Sequence[Callable[[dict[str, Any]], None]] = ()
+        self, path: StoragePath, first_step: int, *, write: bool, tell: Sequence[Callable[[dict[str, Any]], None]] = ()
     ) -> None:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
         # A kill can leave half a line at the end; steps after the checkpoint are done again.
@@ -209,14 +218,20 @@ class StepLog:
         self.lines = len(kept)
         self._path = path if write else None
         self._tell = tell
+        self._kept = "".join(kept)
         if write and len(kept) < len(lines):
-            path.write_text("".join(kept), encoding="utf-8")
+            write_bytes(path, self._kept.encode())
 
     def add(self, line: dict[str, Any]) -> None:
         self.lines += 1
         if self._path:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+            text = json.dumps(line) + "\n"
+            if isinstance(self._path, Path):
+                with self._path.open("a", encoding="utf-8") as file:
+                    file.write(text)
+            else:  # nothing can be appended to on S3; this process alone writes the file
+                self._kept += text
+                write_bytes(self._path, self._kept.encode())
             for tell in self._tell:
                 tell(line)
 
@@ -253,8 +268,8 @@ def _load_tokenizer(spec: WorkerSpec) -> Any:
 def _export(spec: WorkerSpec, model: Any, weights: dict[str, torch.Tensor]) -> None:
     lora = spec.settings.lora
     if lora.rank:
-        model, weights = merged(_load(spec), weights, lora, Path(spec.adapter) if lora.keep_adapter else None)
-    export(model, _load_tokenizer(spec), weights, Path(spec.export))
+        model, weights = merged(_load(spec), weights, lora, at(spec.adapter) if lora.keep_adapter else None)
+    export(model, _load_tokenizer(spec), weights, at(spec.export))
 
 
 def _resume(engine: Any, rescued: str | None) -> int:
@@ -263,7 +278,10 @@ def _resume(engine: Any, rescued: str | None) -> int:
 
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is None:
-        return load_shards(engine, rescued) if rescued else 0
+        if not rescued:
+            return 0
+        with local_copy(at(rescued)) as folder:
+            return load_shards(engine, folder)
     with checkpoint.as_directory() as folder:
         return load_shards(engine, folder)
 
