@@ -62,9 +62,13 @@ class Watch:
 
 
 def _kind(process: psutil.Process) -> str:
-    """Verifiers are children of the actor that they work for."""
+    """Verifiers are children of the actor that they work for; `tasks` are the processes of Ray that read and write."""
     titles = " ".join(" ".join(each.cmdline()[:1]) for each in (process, *process.parents()[:2]))
-    return "actors" if "MapBatches(Rewrite)" in titles else "head"
+    if "MapBatches(Rewrite)" in titles:
+        return "verifiers" if "ray::" not in process.cmdline()[0] else "actors"
+    if "ray::Foreman" in titles:
+        return "foreman"
+    return "tasks" if "ray::" in titles else "head"
 
 
 def measured(folder: Path, name: str, problems: int, actors: int, engines_each: int) -> dict[str, Any]:
