@@ -1,11 +1,14 @@
-"""What training tells beside metrics.jsonl: Prometheus metrics, and TensorBoard files."""
+"""What training tells beside metrics.jsonl: Prometheus metrics, TensorBoard files, and Weights & Biases."""
 
+import hashlib
+import os
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from offsft import metrics
+from offsft.config import Train
 from offsft.errors import ConfigError
 
 
@@ -35,10 +38,12 @@ def measure_gap(run: str, gap: dict[str, Any]) -> None:
                 metrics.GAP_ESS.set(by_source["all"]["ess_share"], **labels)
 
 
-def check_board() -> None:
-    """Raises ConfigError where TensorBoard files cannot be written."""
-    if find_spec("tensorboard") is None:
+def check_packages(settings: Train) -> None:
+    """Raises ConfigError where a setting needs a package that is not there."""
+    if settings.tensorboard and find_spec("tensorboard") is None:
         raise ConfigError("train.tensorboard=true needs the package tensorboard; install it, or leave the setting out")
+    if settings.wandb and find_spec("wandb") is None:
+        raise ConfigError(f"train.wandb={settings.wandb} needs the package wandb; install it, or leave the setting out")
 
 
 def board(folder: Path, first_step: int) -> Callable[[dict[str, Any]], None]:
@@ -54,3 +59,42 @@ def board(folder: Path, first_step: int) -> Callable[[dict[str, Any]], None]:
         writer.flush()
 
     return write
+
+
+class WandbRun:
+    """A run of Weights & Biases, by Ray's own integration. A training that goes on, goes on in the same run; of steps
+    that it does again, Weights & Biases keeps what it had first.
+
+    Raises:
+        ConfigError: there is no key here.
+    """
+
+    def __init__(self, project: str, folder: Path, settings: Train) -> None:
+        from ray.air.integrations.wandb import setup_wandb
+
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.environ.get("WANDB_MODE") in ("offline", "disabled"):
+            os.environ.setdefault("WANDB_API_KEY", "0" * 40)  # Ray asks for one; nothing is sent
+        name = folder.parent.name
+        try:
+            self._run = setup_wandb(
+                settings.model_dump(mode="json"),
+                project=project,
+                name=name,
+                id=f"{name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}",
+                dir=str(folder),
+                resume="allow",
+            )
+        except ValueError as error:
+            raise ConfigError(
+                f"train.wandb={project}: {error}. It is read where a training process runs: set it for the nodes, or"
+                " WANDB_MODE=offline to write files alone"
+            ) from None
+
+    def write(self, line: dict[str, Any]) -> None:
+        """A line of metrics.jsonl."""
+        self._run.log({key: value for key, value in line.items() if key not in {"step", "steps"}}, step=line["step"])
+
+    def finish(self) -> None:
+        """Wait until all is sent or written."""
+        self._run.finish()
