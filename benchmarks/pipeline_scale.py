@@ -34,7 +34,7 @@ from benchmarks.timed_engine import ROWS_PER_S, TOKENS, WAVE, Factory
 ROOT = Path(__file__).resolve().parent.parent
 ENGINE_PROBLEMS = 32
 """In work for each engine: four times those that keep it busy, since a commit waits for its last one."""
-POINT_S = 80
+POINT_S = 60
 """Length of the run of each number of engines, if they are never idle."""
 
 
@@ -185,7 +185,7 @@ def main() -> None:
             found["cpu_ms_per_row"][engines] = point["cpu_ms_per_row"]
             print(f"{engines} engines: {point}", file=sys.stderr, flush=True)
         if arguments.problems:
-            point = measured(folder, "limit", arguments.problems, 1, 0, arguments.commit)
+            point = measured(folder, "limit", arguments.problems, 2, 0, arguments.commit)
             found["cpu_ms_per_row"]["limit"] = point["cpu_ms_per_row"]
             found["rows_per_s_limit"] = point["rows_per_s"]
             found["driver_rss_growth_mb"] = point["driver_rss_growth_mb"]

@@ -201,7 +201,8 @@ class _Cluster:
         if asked.returncode:
             return set()  # it is not up yet
         nodes = json.loads(asked.stdout)["data"]["summary"]
-        return {node["ip"] for node in nodes if node["raylet"].get("state") == "ALIVE"}
+        raylets = [node["raylet"] for node in nodes]
+        return {raylet["nodeManagerAddress"] for raylet in raylets if raylet.get("state") == "ALIVE"}
 
 
 def _read(state: Path) -> dict[str, Any]:

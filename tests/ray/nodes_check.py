@@ -77,14 +77,13 @@ def _scripted(folder: Path, network: Loopback | Namespaces) -> dict[str, Any]:
         "equal": one == four,
         "sources": sorted({row["source"] for row in four}),
         "engine_nodes": len({engine["node"] for engine in engines}),
-        "waited": re.findall(r"waiting: (needs [^\n]*have 0)", printed)[:1],
+        "waited": re.findall(r"lost its place: (needs [^\n,]*, nodes [^\n,]*)", printed)[:1],
     }
 
 
 def _model(folder: Path, network: Loopback | Namespaces) -> dict[str, Any]:
     run = folder / "demo"
     settings = ["data.generated_problems=18", "evaluate.limit=20", "train.max_tokens=192", "train.placement=spread"]
-    # Where the other worker that trains is, is not said: any node with two free cores.
     command = ["jobs.pipeline", "jobs/recipes/demo.yaml", f"run={run}", *settings, PLACE]
     lost, _ = _through_a_death(folder, network, run, command)
     summary = json.loads((run / "summary.json").read_text())
@@ -115,9 +114,9 @@ def _through_a_death(folder: Path, network: Loopback | Namespaces, run: Path, jo
             _still(client, log)
         _kill(folder / "state", VICTIM)
         done = len(_rows(run / "rewrites"))
-        # Long enough that the job finds itself without a place.
+        # Time for the job to find itself without a place, and to say so.
         end_s = time.monotonic() + 20
-        while "waiting: needs" not in log.read_text() and time.monotonic() < end_s:
+        while "lost its place" not in log.read_text() and time.monotonic() < end_s:
             _still(client, log)
         local.join(folder / "state")
         while client.poll() is None:
