@@ -148,7 +148,7 @@ class _Cluster:
     processes: list[dict[str, Any]] = field(default_factory=list)
 
     def start_head(self) -> None:
-        head = ["--head", f"--port={self.port}", "--num-cpus=0", f"--temp-dir={self.temp}", "--include-dashboard=true"]
+        head = ["--head", f"--port={self.port}", "--num-cpus=0", "--include-dashboard=true"]
         head += [f"--dashboard-host={self.network.dashboard}", f"--dashboard-port={self.dashboard}"]
         self._start("head", 1, [*head, f"--ray-client-server-port={_free_port()}"])
 
@@ -180,6 +180,8 @@ class _Cluster:
         common += ["--min-worker-port=0", "--max-worker-port=0", f"--object-store-memory={_OBJECT_STORE_BYTES}"]
         # Ports that are not said Ray waits for, and not long enough for a busy machine.
         common += [f"--{agent}-port={_free_port()}" for agent in _AGENTS]
+        # In one folder, each node would delete and unpack a job's code while another's processes import it.
+        common.append(f"--temp-dir={self.temp}" if node == 1 else f"--temp-dir={self.temp}/{node}")
         ray = [sys.executable, "-m", "ray.scripts.scripts", "start", *arguments, *common]
         command, environment = [*self.network.inside(node), *ray], _environment(self.state / "token")
         with (self.state / f"{name}.log").open("ab") as log:

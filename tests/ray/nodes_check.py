@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -37,6 +38,8 @@ def main() -> None:
     parser.add_argument("--loopback", action="store_true")
     parser.add_argument("--model", action="store_true")
     arguments = parser.parse_args()
+    # So that what is ended early ends its cluster too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     network = Loopback() if arguments.loopback else Namespaces(f"offsft-{os.getpid()}")
     with tempfile.TemporaryDirectory(prefix="offsft-nodes-") as name:
         folder = Path(name)

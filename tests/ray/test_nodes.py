@@ -18,9 +18,15 @@ pytestmark = [pytest.mark.ray]
 def test_a_job_outlives_its_engines_node_and_goes_on_where_another_joins():
     environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
     command = [sys.executable, "-m", "tests.ray.nodes_check"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400)
-    assert done.returncode == 0, done.stderr[-3000:]
-    told = json.loads(done.stdout)
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as check:
+        try:
+            printed, log = check.communicate(timeout=600)
+        finally:
+            check.terminate()  # it ends its cluster
+    assert check.returncode == 0, log[-3000:]
+    told = json.loads(printed)
     assert told["equal"], "the rewrites are those of one node"
     assert (told["problems"], told["sources"]) == (24, ["expert", "guided", "self"])
     assert 0 < told["done_when_killed"] < 24
