@@ -1,4 +1,5 @@
-"""How far one head carries the rewriting: `python -m benchmarks.pipeline_scale [--engines 1 4 16 64] [--problems 200000] [--json]`.
+"""How far one head carries the rewriting: `python -m benchmarks.pipeline_scale [--engines 1 4 16 64] [--problems 200000]
+[--commit 16] [--json]`.
 
 The real job (files, Ray Data, actors, cascade, verification, Parquet) with a sampler that has an engine's timing and no engine
 (benchmarks/timed_engine.py). A machine has no room for 64 actors, so one actor stands for as many engines as --per-actor
@@ -8,8 +9,8 @@ says: what an engine's rows cost the driver, Ray and the verifiers is what it is
                        tenth and the last tenth of the rows, so without start and end
 `rows_per_s_limit`     rows per second where answers take no time: all that this machine moves, everything on the same cores
 `driver_rss_growth_mb` the driver's memory at the end of those --problems, less that after the first tenth
-`cpu_ms_per_row`       of the driver, of the rest of the head (GCS, raylet, foreman) and of the actors with their
-                       verifiers, in the same run: from it follows what limits whom
+`cpu_ms_per_row`       of the driver, the foreman, the rest of the head (GCS, raylet, dashboard), the tasks that read and
+                       write, the actors and their verifiers, start and end of the run included: what limits whom
 """
 
 import argparse
@@ -31,9 +32,9 @@ import pyarrow.parquet as pq
 from benchmarks.timed_engine import ROWS_PER_S, TOKENS, WAVE, Factory
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMIT = 16
-"""Problems of one commit."""
-POINT_S = 80
+ENGINE_PROBLEMS = 32
+"""In work for each engine: four times those that keep it busy, since a commit waits for its last one."""
+POINT_S = 60
 """Length of the run of each number of engines, if they are never idle."""
 
 
@@ -62,12 +63,16 @@ class Watch:
 
 
 def _kind(process: psutil.Process) -> str:
-    """Verifiers are children of the actor that they work for."""
+    """Verifiers are children of the actor that they work for; `tasks` are the processes of Ray that read and write."""
     titles = " ".join(" ".join(each.cmdline()[:1]) for each in (process, *process.parents()[:2]))
-    return "actors" if "MapBatches(Rewrite)" in titles else "head"
+    if "MapBatches(Rewrite)" in titles:
+        return "actors" if process.cmdline()[:1] and "ray::" in process.cmdline()[0] else "verifiers"
+    if "ray::Foreman" in titles:
+        return "foreman"
+    return "tasks" if "ray::" in titles else "head"
 
 
-def measured(folder: Path, name: str, problems: int, actors: int, engines_each: int) -> dict[str, Any]:
+def measured(folder: Path, name: str, problems: int, actors: int, engines_each: int, commit: int) -> dict[str, Any]:
     """One job to its end: rows per second in the middle, the driver's memory, CPU seconds by kind."""
     run = folder / name
     run.mkdir()
@@ -75,7 +80,13 @@ def measured(folder: Path, name: str, problems: int, actors: int, engines_each: 
         for i in range(problems):
             file.write(json.dumps({"problem": f"What is {i} + 0?", "solution": f"{i} + 0 = \\boxed{{{i}}}"}) + "\n")
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
-    command = [sys.executable, "-m", "benchmarks.pipeline_scale", "--job", str(run), str(actors), str(engines_each)]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.pipeline_scale",
+        "--job",
+        *map(str, (run, actors, engines_each, commit)),
+    ]
     with (run / "driver.log").open("wb") as log:
         driver = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
     watch, ended = Watch(psutil.Process(driver.pid)), threading.Event()
@@ -112,7 +123,7 @@ def measured(folder: Path, name: str, problems: int, actors: int, engines_each: 
     }
 
 
-def job(run: Path, actors: int, engines_each: int) -> None:
+def job(run: Path, actors: int, engines_each: int, commit: int) -> None:
     """The driver."""
     from offsft.console import Console
     from offsft.ray_session import ray_session
@@ -125,15 +136,14 @@ def job(run: Path, actors: int, engines_each: int) -> None:
         [
             f"run={run}",
             f"data.path={run / 'p.jsonl'}",
-            f"rewrite.commit_problems={COMMIT}",
+            f"rewrite.commit_problems={commit}",
             f"rewrite.self_waves=[{WAVE}]",
             f"rewrite.guided_waves=[{WAVE}]",
             f"rewrite.max_tokens={TOKENS}",
             f"model.context_tokens={4 * TOKENS}",
             f"engine.actors={actors}",
             "engine.cpus=0.25",
-            # In work: four times the problems that keep an engine busy, since a commit waits for its last one.
-            f"engine.concurrent_commits={2 * max(1, engines_each)}",
+            f"engine.concurrent_commits={max(2, engines_each * ENGINE_PROBLEMS // commit)}",
             "verify.timeout_s=60",
         ],
     )
@@ -149,27 +159,33 @@ def main() -> None:
     parser.add_argument("--problems", type=int, default=200_000, help="of the run without delays (default 200000)")
     parser.add_argument("--per-actor", type=int, default=32, help="most engines that an actor stands for (default 32)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--job", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--commit", type=int, default=16, help="problems of one commit (default 16, as the setting's)")
+    parser.add_argument("--job", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.job:
         job(Path(arguments.job[0]), *map(int, arguments.job[1:]))
         return
     from benchmarks.byte_tokenizer import byte_tokenizer
 
-    found: dict[str, Any] = {"engine_rows_per_s": ROWS_PER_S, "efficiency": {}, "cpu_ms_per_row": {}}
+    found: dict[str, Any] = {
+        "engine_rows_per_s": ROWS_PER_S,
+        "commit_problems": arguments.commit,
+        "efficiency": {},
+        "cpu_ms_per_row": {},
+    }
     with tempfile.TemporaryDirectory(prefix="offsft-scale-") as name:
         folder = Path(name)
         byte_tokenizer().save_pretrained(folder / "tokenizer")
         for engines in arguments.engines:
             actors = -(-engines // arguments.per_actor)
             each = -(-engines // actors)
-            problems = max(10 * COMMIT, int(POINT_S * engines * ROWS_PER_S) // COMMIT * COMMIT)
-            point = measured(folder, f"engines-{engines}", problems, actors, each)
+            problems = max(10, int(POINT_S * engines * ROWS_PER_S) // arguments.commit) * arguments.commit
+            point = measured(folder, f"engines-{engines}", problems, actors, each, arguments.commit)
             found["efficiency"][engines] = point["rows_per_s"] / (actors * each * ROWS_PER_S)
             found["cpu_ms_per_row"][engines] = point["cpu_ms_per_row"]
             print(f"{engines} engines: {point}", file=sys.stderr, flush=True)
         if arguments.problems:
-            point = measured(folder, "limit", arguments.problems, 1, 0)
+            point = measured(folder, "limit", arguments.problems, 2, 0, arguments.commit)
             found["cpu_ms_per_row"]["limit"] = point["cpu_ms_per_row"]
             found["rows_per_s_limit"] = point["rows_per_s"]
             found["driver_rss_growth_mb"] = point["driver_rss_growth_mb"]

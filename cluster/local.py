@@ -1,8 +1,8 @@
-"""Several Ray nodes on this machine, as a cluster has them: `python -m cluster.local up [NODES]`, or `down`.
+"""Several Ray nodes on this machine, as a cluster has them: `python -m cluster.local up [NODES]`, `join`, or `down`.
 
-A head that runs no work and NODES - 1 workers (4 nodes unless said), all on 127.0.0.1 with ports of their own and token
-authentication. What belongs to it is in .cluster/: the token, the processes' ids, the logs, and `env`, which a shell
-sources to reach it. `down` ends the processes that are written there and nothing else.
+A head that runs no work and NODES - 1 workers (4 nodes unless said), all on loopback with ports of their own and token
+authentication; `join` starts one more worker. What belongs to it is in .cluster/: the token, the processes' ids, the logs,
+and `env`, which a shell sources to reach it. `down` ends the processes that are written there and nothing else.
 """
 
 import json
@@ -14,8 +14,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,10 +22,10 @@ from typing import Any
 import psutil
 import yaml
 
+from cluster.networks import Loopback, Namespaces, Network, delete
+
 ROOT = Path(__file__).resolve().parent.parent
 _HOST = "127.0.0.1"
-_NODE = "127.77.0.{}"
-"""A node's address: loopback too. (127.0.0.1 itself Ray would replace by the machine's address, and listen there.)"""
 GROUPS = ("spot", "gpu")
 """Labels of the workers, in turn, as cluster.yaml's."""
 _CPUS = 2
@@ -39,8 +37,17 @@ _TRIES = 3
 _END_S = 40
 
 
-def up(state: Path, nodes: int) -> None:
-    """Start the cluster; prints how to reach it.
+_ASK = """
+import sys, urllib.request
+request = urllib.request.Request(sys.argv[1], headers={"Authorization": "Bearer " + sys.stdin.read()})
+opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+sys.stdout.write(opener.open(request, timeout=10).read().decode())
+"""
+"""Run where a client would be; the token is not among its arguments, which all can see."""
+
+
+def up(state: Path, nodes: int, network: Network | None = None) -> None:
+    """Start the cluster, on loopback unless `network` says where; prints how to reach it.
 
     Raises:
         SystemExit: one is running already, or a node does not start.
@@ -54,23 +61,15 @@ def up(state: Path, nodes: int) -> None:
     token.write_text(secrets.token_hex(32))
     # Short: the paths of Unix sockets below it have at most 107 characters.
     temp = tempfile.mkdtemp(prefix="offsft-")
-    port, dashboard = _free_port(), _free_port(8265)
-    head = ["--head", f"--port={port}", "--num-cpus=0", f"--temp-dir={temp}", "--include-dashboard=true"]
-    head += [f"--dashboard-host={_HOST}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={_free_port()}"]
-    cluster = _Cluster(state, temp, dashboard, token.read_text(), _environment(token))
+    cluster = _Cluster(state, temp, _free_port(), _free_port(8265), network or Loopback())
     try:
-        cluster.start("head", head)
+        cluster.start_head()
         for number in range(1, nodes):
-            worker = [
-                f"--address={_NODE.format(1)}:{port}",
-                f"--num-cpus={_CPUS}",
-                f"--labels=group={GROUPS[number % 2]}",
-            ]
-            cluster.start(f"worker-{number}", worker)
+            cluster.start_worker(number)
     except BaseException:
         down(state)
         raise
-    address = f"http://{_HOST}:{dashboard}"
+    address = f"http://{cluster.network.dashboard}:{cluster.dashboard}"
     (state / "env").write_text(
         f"export RAY_API_SERVER_ADDRESS={address} RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH={token}\n"
     )
@@ -78,6 +77,24 @@ def up(state: Path, nodes: int) -> None:
     print(f"    . {_shown(state / 'env')}")
     print("    .venv/bin/ray job submit --working-dir . -- python -m jobs.pipeline jobs/recipes/demo.yaml")
     print("    make cluster-down")
+
+
+def join(state: Path) -> str:
+    """Start one more worker; returns its name.
+
+    Raises:
+        SystemExit: no cluster is running, or the node does not start.
+    """
+    record = _read(state)
+    if not any(_alive(process) for process in _recorded(state)):
+        raise SystemExit("cluster: none is running that a node could join; `make cluster` starts one")
+    network = Namespaces(record["namespaces"]) if record["namespaces"] else Loopback()
+    cluster = _Cluster(
+        state, record["temp"], record["port"], record["dashboard"], network, processes=record["processes"]
+    )
+    number = 1 + max(int(entry["name"].partition("-")[2] or 0) for entry in record["processes"])
+    cluster.start_worker(number)
+    return f"worker-{number}"
 
 
 def down(state: Path) -> None:
@@ -94,6 +111,8 @@ def down(state: Path) -> None:
     _left(left)
     record = _read(state)
     if record:
+        if record.get("namespaces"):
+            delete(record["namespaces"])
         shutil.rmtree(record["temp"], ignore_errors=True)
         shutil.rmtree(state, ignore_errors=True)
     nodes = "1 node" if len(ours) == 1 else f"{len(ours)} nodes"
@@ -123,60 +142,69 @@ class _Cluster:
 
     state: Path
     temp: str
+    port: int
     dashboard: int
-    token: str
-    environment: dict[str, str]
+    network: Network
     processes: list[dict[str, Any]] = field(default_factory=list)
-    alive: int = 0
 
-    def start(self, name: str, arguments: list[str]) -> None:
+    def start_head(self) -> None:
+        head = ["--head", f"--port={self.port}", "--num-cpus=0", "--include-dashboard=true"]
+        head += [f"--dashboard-host={self.network.dashboard}", f"--dashboard-port={self.dashboard}"]
+        self._start("head", 1, [*head, f"--ray-client-server-port={_free_port()}"])
+
+    def start_worker(self, number: int) -> None:
+        """`number` counts the workers from 1."""
+        address = f"--address={self.network.address(1)}:{self.port}"
+        labels = f"--labels=group={GROUPS[number % 2]}"
+        self._start(f"worker-{number}", number + 1, [address, f"--num-cpus={_CPUS}", labels])
+
+    def _start(self, name: str, node: int, arguments: list[str]) -> None:
         """One node. On a busy machine a node can miss Ray's time limit; it is tried again.
 
         Raises:
             SystemExit: it did not start; with Ray's last word.
         """
         for _ in range(_TRIES):
-            process = self._spawn(name, arguments)
+            process = self._spawn(name, node, arguments)
             end_s = time.monotonic() + _START_S
             while _alive(process) and time.monotonic() < end_s:
-                if _nodes(self.dashboard, self.token) > self.alive:
-                    self.alive += 1
+                if self.network.address(node) in self._nodes():
                     return
                 time.sleep(0.5)
         log = (self.state / f"{name}.log").read_text(errors="replace").strip().splitlines() or ["it left no word"]
         raise SystemExit(f"cluster: {name} did not start: {log[-1]}")
 
-    def _spawn(self, name: str, arguments: list[str]) -> psutil.Process:
+    def _spawn(self, name: str, node: int, arguments: list[str]) -> psutil.Process:
         """`ray start`, which stays and ends its node's processes with itself; its id is recorded at once."""
-        common = ["--block", "--disable-usage-stats", f"--node-ip-address={_NODE.format(self.alive + 1)}"]
+        common = ["--block", "--disable-usage-stats", f"--node-ip-address={self.network.address(node)}"]
         common += ["--min-worker-port=0", "--max-worker-port=0", f"--object-store-memory={_OBJECT_STORE_BYTES}"]
         # Ports that are not said Ray waits for, and not long enough for a busy machine.
         common += [f"--{agent}-port={_free_port()}" for agent in _AGENTS]
-        command = [sys.executable, "-m", "ray.scripts.scripts", "start", *arguments, *common]
+        # In one folder, each node would delete and unpack a job's code while another's processes import it.
+        common.append(f"--temp-dir={self.temp}" if node == 1 else f"--temp-dir={self.temp}/{node}")
+        ray = [sys.executable, "-m", "ray.scripts.scripts", "start", *arguments, *common]
+        command, environment = [*self.network.inside(node), *ray], _environment(self.state / "token")
         with (self.state / f"{name}.log").open("ab") as log:
             process = psutil.Popen(
-                command, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
         self.processes.append({"id": process.pid, "started": process.create_time(), "name": name})
-        record = {"temp": self.temp, "processes": self.processes}
+        record = {"temp": self.temp, "port": self.port, "dashboard": self.dashboard}
+        record |= {"namespaces": self.network.namespaces, "processes": self.processes}
         (self.state / "processes.json").write_text(json.dumps(record, indent=2) + "\n")
         return process
 
-
-def _nodes(port: int, token: str) -> int:
-    """Nodes that are alive, as the dashboard says; 0 while it does not answer."""
-    found = _get(port, "nodes?view=summary", token)
-    return sum(node["raylet"].get("state") == "ALIVE" for node in found["data"]["summary"]) if found else 0
-
-
-def _get(port: int, path: str, token: str) -> Any:
-    request = urllib.request.Request(f"http://{_HOST}:{port}/{path}", headers={"Authorization": f"Bearer {token}"})
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(request, timeout=10) as answer:
-            return json.load(answer)
-    except (urllib.error.URLError, OSError, ValueError):  # it is not up yet
-        return None
+    def _nodes(self) -> set[str]:
+        """Addresses of the nodes that are alive, as the dashboard says; none while it does not answer."""
+        url = f"http://{self.network.dashboard}:{self.dashboard}/nodes?view=summary"
+        command = [*self.network.client(), sys.executable, "-I", "-c", _ASK, url]
+        token = (self.state / "token").read_text()
+        asked = subprocess.run(command, input=token, capture_output=True, text=True, check=False)
+        if asked.returncode:
+            return set()  # it is not up yet
+        nodes = json.loads(asked.stdout)["data"]["summary"]
+        raylets = [node["raylet"] for node in nodes]
+        return {raylet["nodeManagerAddress"] for raylet in raylets if raylet.get("state") == "ALIVE"}
 
 
 def _read(state: Path) -> dict[str, Any]:
@@ -232,10 +260,12 @@ def main() -> None:
             up(_state(), 4)
         case ["up", nodes] if nodes.isdecimal() and int(nodes) > 1:
             up(_state(), int(nodes))
+        case ["join"]:
+            print(f"cluster: {join(_state())} has joined")
         case ["down"]:
             down(_state())
         case _:
-            raise SystemExit("usage: python -m cluster.local up [NODES, at least 2] | down")
+            raise SystemExit("usage: python -m cluster.local up [NODES, at least 2] | join | down")
 
 
 def _state() -> Path:

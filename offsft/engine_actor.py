@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,6 +35,9 @@ SamplerFactory = Callable[[Prompts], Sampler]
 Done = tuple[dict[str, Any], str, int]
 """A row that comes out, its kind for the display, and the number of tokens sampled for it."""
 Work = Callable[[dict[str, Any]], Coroutine[Any, Any, Done]]
+
+_TELL_S = 1.0
+"""Finished problems are told to the foreman so often, and with each batch: a call for each would be most of its work."""
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +101,9 @@ class EngineActor:
         self.sampler = WatchedSampler(self._start(), spec.engine.stall_s)
         self._in_work: set[str] = set()
         self._alone: str | None = None
+        self._ended: Counter[str] = Counter()
+        self._ended_tokens = 0
+        self._told_s = time.monotonic()
         self._one_suspect: asyncio.Lock | None = None
         self._stop: asyncio.Task[None] | None = None
         spec.foreman.engine_started.remote()
@@ -118,20 +125,24 @@ class EngineActor:
         if self._stop is None:
             self._one_suspect = asyncio.Lock()
             self._stop = asyncio.ensure_future(self._wait_for_stop())
-        tasks = [asyncio.ensure_future(self._one(row, work)) for row in batch.to_pylist()]
+        rows = batch.to_pylist()
+        leaves = await self._leaves([row["id"] for row in rows])
+        tasks = [asyncio.ensure_future(self._one(row, leave, work)) for row, leave in zip(rows, leaves, strict=True)]
         everything = asyncio.gather(*tasks)
         await asyncio.wait({everything, self._stop}, return_when=asyncio.FIRST_COMPLETED)
         if not everything.done():
             await asyncio.wait({everything}, timeout=self.spec.engine.grace_s)
-        if everything.done():
-            return [row for row in everything.result() if row is not None]
-        everything.cancel()
-        results = await asyncio.gather(*tasks, return_exceptions=True)
+        if not everything.done():
+            everything.cancel()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+        else:
+            results = everything.result()
+        self._tell_ended()
         return [row for row in results if isinstance(row, dict)]
 
-    async def _one(self, row: dict[str, Any], work: Work) -> dict[str, Any] | None:
+    async def _one(self, row: dict[str, Any], leave: Leave, work: Work) -> dict[str, Any] | None:
         problem = row["id"]
-        match await self._leave(problem):
+        match leave:
             case Leave.STOP:
                 return None
             case Leave.POISON:
@@ -142,16 +153,18 @@ class EngineActor:
             case Leave.ALONE:
                 assert self._one_suspect is not None
                 async with self._one_suspect:
-                    if await self._leave(problem) is Leave.STOP:
+                    if await self._leaves([problem]) == [Leave.STOP]:
                         return None
                     self._alone = problem
                     try:
-                        return await self._survived(problem, work(row))
+                        survived = await self._survived(problem, work(row))
+                        self.spec.foreman.acquit.remote(problem)
+                        return survived
                     finally:
                         self._alone = None
 
-    async def _leave(self, problem: str) -> Leave:
-        return await self.spec.foreman.begin.remote(problem)
+    async def _leaves(self, problems: list[str]) -> list[Leave]:
+        return await self.spec.foreman.begin.remote(problems)
 
     async def _survived(self, problem: str, work: Coroutine[Any, Any, Done]) -> dict[str, Any]:
         """Await `work`; if it failed because the engine is dead, end the process, so that Ray starts another actor.
@@ -165,6 +178,7 @@ class EngineActor:
         except Exception:  # whatever it was: only a dead engine is acted upon, the rest is raised again
             if not self.sampler.alive:
                 logger.exception("the engine is dead; this actor leaves")
+                self._tell_ended()
                 ray.get(self.spec.foreman.engine_died.remote(sorted(self._in_work), self._alone))
                 put_output()
                 os._exit(1)
@@ -172,10 +186,18 @@ class EngineActor:
         finally:
             self._in_work.discard(problem)
             metrics.PROBLEMS_IN_WORK.set(len(self._in_work), **self._labels)
-        self.spec.foreman.end.remote(problem, kind, tokens)
+        self._ended[kind] += 1
+        self._ended_tokens += tokens
+        if time.monotonic() - self._told_s > _TELL_S:
+            self._tell_ended()
         metrics.PROBLEMS.add(outcome=kind, **self._labels)
         metrics.SAMPLED_TOKENS.add(tokens, **self._labels)
         return row
+
+    def _tell_ended(self) -> None:
+        if self._ended:
+            self.spec.foreman.ended.remote(dict(self._ended), self._ended_tokens)
+        self._ended, self._ended_tokens, self._told_s = Counter(), 0, time.monotonic()
 
     async def _wait_for_stop(self) -> None:
         try:

@@ -75,7 +75,7 @@ def hire(poison_tries: int) -> Any:
 
 
 class Foreman:
-    """A Ray actor, asked before each problem and told after it. Engines wait here for the word to stop."""
+    """A Ray actor, asked before problems are begun and told after them. Engines wait here for the word to stop."""
 
     def __init__(self, poison_tries: int) -> None:
         self._kinds: Counter[str] = Counter()
@@ -99,12 +99,17 @@ class Foreman:
         self._deaths += 1
         self._blame.died(in_work, alone)
 
-    async def begin(self, problem: str) -> Leave:
-        return Leave.STOP if self._stop.is_set() else self._blame.leave(problem)
+    async def begin(self, problems: list[str]) -> list[Leave]:
+        """What each of these problems may do."""
+        return [Leave.STOP if self._stop.is_set() else self._blame.leave(problem) for problem in problems]
 
-    async def end(self, problem: str, kind: str, tokens: int) -> None:
+    async def acquit(self, problem: str) -> None:
+        """A suspect was finished; told at once, before its engine begins another."""
         self._blame.acquit(problem)
-        self._kinds[kind] += 1
+
+    async def ended(self, kinds: dict[str, int], tokens: int) -> None:
+        """So many problems were finished, by what came out, with so many tokens sampled for them."""
+        self._kinds.update(kinds)
         self._tokens += tokens
 
     async def stop(self) -> None:

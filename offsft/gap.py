@@ -8,7 +8,7 @@ R = rows, T = tokens of all rows one after the other; log-probs in nats.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -144,8 +144,8 @@ class Scored:
 
     ids: list[str]
     sources: list[str]
-    logprobs: list[list[float]]
-    behavior: list[list[float] | None]
+    logprobs: Sequence[Sequence[float] | np.ndarray]
+    behavior: Sequence[Sequence[float] | np.ndarray | None]
 
 
 def gap_by_source(batches: Iterable[Scored], each_row: StoragePath | None = None) -> dict[str, Any]:
@@ -188,15 +188,21 @@ def read_scored(rewrites: StoragePath, which: str) -> Iterable[Scored]:
     columns = ["id", "source", "policy_logprobs", "behavior_logprobs"] if which == "kept" else ["id", "expert_logprobs"]
     for path in parquet_files(rewrites):
         for batch in open_parquet(path).iter_batches(_BATCH_ROWS, columns=columns):
-            rows = batch.to_pydict()
+            ids = batch["id"].to_pylist()
             if which == "kept":
-                yield Scored(rows["id"], rows["source"], rows["policy_logprobs"], rows["behavior_logprobs"])
+                sources = batch["source"].to_pylist()
+                yield Scored(ids, sources, _arrays(batch["policy_logprobs"]), _arrays(batch["behavior_logprobs"]))
             else:
-                n = len(rows["id"])
-                yield Scored(rows["id"], [str(Source.EXPERT)] * n, rows["expert_logprobs"], [None] * n)
+                n = len(ids)
+                yield Scored(ids, [str(Source.EXPERT)] * n, _arrays(batch["expert_logprobs"]), [None] * n)
 
 
-def _log_ratios(logprobs: list[float], behavior: list[float] | None) -> np.ndarray:
+def _arrays(lists: pa.Array) -> list[Any]:
+    """An array for each list, None for a null: a Python number for each log-prob would take most of the time."""
+    return list(lists.to_numpy(zero_copy_only=False))
+
+
+def _log_ratios(logprobs: Sequence[float] | np.ndarray, behavior: Sequence[float] | np.ndarray | None) -> np.ndarray:
     ratios = np.asarray(logprobs, dtype=np.float64)
     return ratios if behavior is None else ratios - np.asarray(behavior, dtype=np.float64)
 

@@ -84,17 +84,34 @@ def shortage(need: Need) -> str | None:
 
 
 def waiting(need: Need, placed: int) -> str | None:
-    """Why `placed` processes are fewer than are needed, as `shortage` says it, or that others use what there is."""
+    """What is missing, as `shortage` says it, or that others use what there is while fewer than needed have a place.
+
+    `placed` counts those that found a place so far: a node that is lost takes some of them with it.
+    """
+    if short := shortage(need):
+        return short + _asked()
     if placed >= need.copies:
         return None
-    if short := shortage(need):
-        return short
     free = ray.available_resources()
     for name, each in need.each.items():
         if free.get(name, 0.0) < each:
             wanted = (need.copies - placed) * each
             return f"needs {_count(wanted, name)} more, and of the cluster's {free.get(name, 0.0):g} are free"
     return None
+
+
+def _asked() -> str:
+    """`, the autoscaler asked for 2 nodes`: those on their way, and those that could not be had; nothing without one."""
+    from ray.autoscaler.v2.sdk import get_cluster_status
+
+    try:
+        status = get_cluster_status(ray.get_runtime_context().gcs_address)
+    except Exception:  # of Ray's own kinds; this is a word more in a message, and no reason to end a job
+        return ""
+    coming = sum(launch.count for launch in status.pending_launches) + len(status.pending_nodes)
+    failed = sum(launch.count for launch in status.failed_launches)
+    asked = f", the autoscaler asked for {coming} node{'' if coming == 1 else 's'}" if coming else ""
+    return asked + (f", {failed} nodes that the autoscaler asked for could not be had" if failed else "")
 
 
 def _fitting(node: dict[str, float], each: dict[str, float]) -> int:

@@ -53,7 +53,8 @@ def _show(
         if state.deaths:
             parts.append(f"{state.deaths} engines died")
         if waits:
-            parts.append(f"{state.placed} of {need.copies} engines have a place: {waits}")
+            placed = f"{state.placed} of {need.copies} engines have a place"
+            parts.append(f"{placed if state.placed < need.copies else 'an engine lost its place'}: {waits}")
         if done:
             parts.append(f"{span(elapsed_s / done * (total - done_before - done))} left")
         console.progress(", ".join(parts))

@@ -43,6 +43,7 @@ FREE_SETTINGS = frozenset(
         "train.keep_checkpoints",
         "train.max_failures",
         "train.tensorboard",
+        "train.wandb",
         "train.head_chunk_tokens",
         "train.offload",
         "train.gradient_checkpointing",

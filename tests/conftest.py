@@ -55,7 +55,7 @@ def ray_session():
         include_dashboard=False,
         log_to_driver=False,
         logging_level=logging.ERROR,
-        runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}},
+        runtime_env={"env_vars": {"PYTHONPATH": str(ROOT), "WANDB_MODE": "offline"}},
     )
     yield
     ray.shutdown()

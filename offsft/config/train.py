@@ -86,5 +86,7 @@ class Train(Strict):
     """Checkpoints that are kept."""
     tensorboard: bool = False
     """Write the metrics of each step as TensorBoard files too, to `tensorboard/` of the run's folder."""
+    wandb: str | None = Field(default=None, min_length=1)
+    """Project of Weights & Biases that the metrics of each step go to as well; WANDB_API_KEY, WANDB_MODE and the like are read where a training process runs. Unset: none."""
     max_failures: int = Field(default=2, ge=0)
     """How often Ray Train starts the workers again after one has died."""

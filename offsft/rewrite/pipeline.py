@@ -4,6 +4,8 @@ import time
 from collections import Counter
 from typing import Any
 
+import numpy as np
+
 from offsft.cascade import cascade_settings
 from offsft.config import Domain, Fields, ProblemRows, Recipe
 from offsft.console import Console
@@ -21,6 +23,8 @@ from offsft.rewrite.intake import Source as ProblemSource
 from offsft.rewrite.stage import Rewrite
 from offsft.run_folder import RunFolder
 from offsft.storage import StoragePath, dataset, is_filled
+
+_BATCH_ROWS = 1024
 
 
 def run_rewrite(
@@ -126,19 +130,28 @@ def quarantine_note(refused: Counter[str]) -> str:
 
 
 def _summary(folder: RunFolder) -> dict[str, Any]:
-    rewrites = dataset(folder.rewrites).to_table(
-        columns=["source", "generated_tokens", "policy_logprobs", "expert_mean_logprob"]
-    )
-    sources = Counter(rewrites["source"].to_pylist())
+    rewrites = dataset(folder.rewrites)
+    columns = ["source", "generated_tokens", "policy_logprobs", "expert_mean_logprob"]
+    sources: Counter[str] = Counter()
+    problems = tokens = 0
+    kept = expert = 0.0
+    # Batch by batch: all rows' log-probs at once would not fit into the driver.
+    for batch in rewrites.to_batches(columns=columns, batch_size=_BATCH_ROWS, fragment_readahead=1, batch_readahead=1):
+        problems += batch.num_rows
+        sources.update(batch["source"].to_pylist())
+        tokens += sum(batch["generated_tokens"].to_pylist())
+        expert += sum(batch["expert_mean_logprob"].to_pylist())
+        kept += sum(
+            float(each.mean(dtype=np.float64)) for each in batch["policy_logprobs"].to_numpy(zero_copy_only=False)
+        )
     refused = reasons(folder.quarantine)
-    kept = [sum(logprobs) / len(logprobs) for logprobs in rewrites["policy_logprobs"].to_pylist()]
     return {
-        "problems": rewrites.num_rows,
+        "problems": problems,
         **{str(source): sources[str(source)] for source in Source},
         "quarantined": refused.total(),
         "quarantine_reasons": dict(refused),
-        "generated_tokens": sum(rewrites["generated_tokens"].to_pylist()),
-        "expert_mean_logprob": sum(rewrites["expert_mean_logprob"].to_pylist()) / rewrites.num_rows,
-        "kept_mean_logprob": sum(kept) / len(kept),
+        "generated_tokens": tokens,
+        "expert_mean_logprob": expert / problems,
+        "kept_mean_logprob": kept / problems,
         "gap": gap_of_rewrites(folder.rewrites, folder.gap / "before"),
     }

@@ -22,7 +22,9 @@ class Rewrite(EngineActor):
         self._measured = Measured(spec.run)
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
-        return pa.Table.from_pylist(await self.each(batch, self._row), schema=REWRITE_SCHEMA)
+        rows = await self.each(batch, self._row)
+        self._measured.tell()
+        return pa.Table.from_pylist(rows, schema=REWRITE_SCHEMA)
 
     async def _row(self, row: dict[str, Any]) -> Done:
         problem = Problem.from_row(row)

@@ -1,11 +1,11 @@
 """The Parquet layouts of a run's folder, and rewrites as rows."""
 
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any
 
 import pyarrow as pa
 
-from offsft.records import Rewrite
+from offsft.records import Attempt, Rewrite
 
 PROBLEM_SCHEMA = pa.schema(
     [
@@ -77,6 +77,13 @@ EVALUATION_SCHEMA = pa.schema(
 """`evaluation/<model>/`: one row a problem, its samples nested; `greedy` holds one more answer where it was asked for."""
 
 
+_REWRITE_FIELDS = [field.name for field in fields(Rewrite)]
+_ATTEMPT_FIELDS = [field.name for field in fields(Attempt)]
+
+
 def rewrite_row(rewrite: Rewrite, *, verifier: str, policy: str, prompt_version: str) -> dict[str, Any]:
     """A rewrite as a row of REWRITE_SCHEMA, with where it came from."""
-    return asdict(rewrite) | {"verifier": verifier, "policy": policy, "prompt_version": prompt_version}
+    # dataclasses.asdict would copy each of the thousands of token ids and log-probs by itself: most of a row's time.
+    row = {name: getattr(rewrite, name) for name in _REWRITE_FIELDS}
+    row["attempts"] = [{name: getattr(attempt, name) for name in _ATTEMPT_FIELDS} for attempt in rewrite.attempts]
+    return row | {"verifier": verifier, "policy": policy, "prompt_version": prompt_version}

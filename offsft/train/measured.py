@@ -1,5 +1,7 @@
-"""What training tells beside metrics.jsonl: Prometheus metrics, and TensorBoard files."""
+"""What training tells beside metrics.jsonl: Prometheus metrics, TensorBoard files, and Weights & Biases."""
 
+import hashlib
+import os
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,8 +11,9 @@ from typing import Any
 from upath import UPath
 
 from offsft import metrics
+from offsft.config import Train
 from offsft.errors import ConfigError
-from offsft.storage import StoragePath, write_bytes
+from offsft.storage import StoragePath, make, write_bytes
 
 
 def measure_step(run: str, line: dict[str, Any]) -> None:
@@ -39,10 +42,12 @@ def measure_gap(run: str, gap: dict[str, Any]) -> None:
                 metrics.GAP_ESS.set(by_source["all"]["ess_share"], **labels)
 
 
-def check_board() -> None:
-    """Raises ConfigError where TensorBoard files cannot be written."""
-    if find_spec("tensorboard") is None:
+def check_packages(settings: Train) -> None:
+    """Raises ConfigError where a setting needs a package that is not there."""
+    if settings.tensorboard and find_spec("tensorboard") is None:
         raise ConfigError("train.tensorboard=true needs the package tensorboard; install it, or leave the setting out")
+    if settings.wandb and find_spec("wandb") is None:
+        raise ConfigError(f"train.wandb={settings.wandb} needs the package wandb; install it, or leave the setting out")
 
 
 def board(folder: StoragePath, first_step: int) -> Callable[[dict[str, Any]], None]:
@@ -62,3 +67,48 @@ def board(folder: StoragePath, first_step: int) -> Callable[[dict[str, Any]], No
                 write_bytes(folder / path.name, path.read_bytes())
 
     return write
+
+
+class WandbRun:
+    """A run of Weights & Biases, by Ray's own integration. A training that goes on, goes on in the same run; of steps
+    that it does again, Weights & Biases keeps what it had first.
+
+    Raises:
+        ConfigError: there is no key here.
+    """
+
+    def __init__(self, project: str, folder: StoragePath, settings: Train) -> None:
+        from ray.air.integrations.wandb import setup_wandb
+
+        make(folder)
+        self._folder = folder
+        self._scratch = TemporaryDirectory() if isinstance(folder, UPath) else None
+        if os.environ.get("WANDB_MODE") in ("offline", "disabled"):
+            os.environ.setdefault("WANDB_API_KEY", "0" * 40)  # Ray asks for one; nothing is sent
+        name = folder.parent.name
+        try:
+            self._run = setup_wandb(
+                settings.model_dump(mode="json"),
+                project=project,
+                name=name,
+                id=f"{name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}",
+                dir=self._scratch.name if self._scratch else str(folder),
+                resume="allow",
+            )
+        except ValueError as error:
+            raise ConfigError(
+                f"train.wandb={project}: {error}. It is read where a training process runs: set it for the nodes, or"
+                " WANDB_MODE=offline to write files alone"
+            ) from None
+
+    def write(self, line: dict[str, Any]) -> None:
+        """A line of metrics.jsonl."""
+        self._run.log({key: value for key, value in line.items() if key not in {"step", "steps"}}, step=line["step"])
+
+    def finish(self) -> None:
+        """Wait until all is sent or written."""
+        self._run.finish()
+        if self._scratch:
+            for path in Path(self._scratch.name).rglob("*"):
+                if path.is_file() and not path.is_symlink():
+                    write_bytes(self._folder / path.relative_to(self._scratch.name).as_posix(), path.read_bytes())

@@ -19,7 +19,7 @@ from offsft.storage import StoragePath, arrow, is_folder
 from offsft.storage_fault import storage_fault
 from offsft.train.checkpoint import rescue
 from offsft.train.gap import gap_after
-from offsft.train.measured import check_board, measure_gap
+from offsft.train.measured import check_packages, measure_gap
 from offsft.train.rows import load_rows
 from offsft.train.worker import WorkerSpec, train_loop
 
@@ -35,8 +35,7 @@ def train(recipe: Recipe, folder: RunFolder, model: str, console: Console) -> di
     """
     started_s = time.monotonic()
     settings = recipe.train
-    if settings.tensorboard:
-        check_board()
+    check_packages(settings)
     loaded = load_rows(folder.rewrites, settings)
     metrics = folder.path / "metrics.jsonl"
     rescued = rescue(folder.checkpoints / "train", workers=settings.workers, zero_stage=settings.zero_stage)
@@ -51,6 +50,7 @@ def train(recipe: Recipe, folder: RunFolder, model: str, console: Console) -> di
         rewrites=str(folder.rewrites),
         metrics=str(metrics),
         board=str(folder.path / "tensorboard"),
+        wandb=str(folder.path / "wandb"),
         skipped=str(folder.path / "skipped.jsonl"),
         reference=str(folder.reference),
         gap=str(folder.gap / "trained"),

@@ -27,7 +27,7 @@ from offsft.train.checkpoint import load_shards, local_copy, save_shards
 from offsft.train.export import export, gathered_weights
 from offsft.train.gap import GapSample
 from offsft.train.lora import add_adapters, merged
-from offsft.train.measured import board, measure_skip, measure_step
+from offsft.train.measured import WandbRun, board, measure_skip, measure_step
 from offsft.train.policy import PolicyLoss
 from offsft.train.reference import with_reference
 from offsft.train.rows import Row, load_rows
@@ -51,6 +51,7 @@ class WorkerSpec:
     rewrites: str
     metrics: str
     board: str
+    wandb: str
     skipped: str
     reference: str
     gap: str
@@ -109,6 +110,10 @@ def _train(spec: WorkerSpec) -> str | None:
     tell: list[Callable[[dict[str, Any]], None]] = [partial(measure_step, spec.run)]
     if spec.settings.tensorboard and rank == 0:
         tell.append(board(at(spec.board), first_step))
+    wandb = None
+    if spec.settings.wandb and rank == 0:
+        wandb = WandbRun(spec.settings.wandb, at(spec.wandb), spec.settings)
+        tell.append(wandb.write)
     metrics = StepLog(at(spec.metrics), first_step, write=rank == 0, tell=tell)
     for step in range(first_step, plan.steps):
         started_s = time.monotonic()
@@ -126,6 +131,8 @@ def _train(spec: WorkerSpec) -> str | None:
             _save(engine, step + 1, spec.run)
         else:
             ray.train.report({"step": step + 1})
+    if wandb:
+        wandb.finish()
     # What the last step leaves is the export, not a checkpoint that nothing would go on from.
     if sample:
         sample.score(engine, "after")

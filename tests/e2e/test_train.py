@@ -77,7 +77,8 @@ def plain(tmp_path_factory, tiny_model):
     """One worker, no sharding, everything in one micro-batch: the run that all others must equal."""
     from offsft.console import Console
 
-    return run(tmp_path_factory.mktemp("train") / "plain", tiny_model, Console(), "train.zero_stage=0")
+    settings = ("train.zero_stage=0", "train.tensorboard=true", "train.wandb=offsft")
+    return run(tmp_path_factory.mktemp("train") / "plain", tiny_model, Console(), *settings)
 
 
 def test_the_first_step_is_what_the_formula_says(plain, tiny_model):
@@ -99,6 +100,18 @@ def test_the_first_step_is_what_the_formula_says(plain, tiny_model):
     assert lines[0]["loss/nll"] == pytest.approx(-logprobs.mean().item(), rel=RTOL)
     assert lines[0]["optim/grad_norm"] == pytest.approx(norm.item(), rel=RTOL)
     assert lines[0]["response_tokens"] == tokens
+
+
+def test_each_steps_metrics_are_in_tensorboards_and_in_weights_and_biases_files(plain):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    lines, folder, _, _ = plain
+    events = EventAccumulator(str(folder.path / "tensorboard")).Reload().Scalars("loss/nll")
+    assert [event.step for event in events] == [1, 2, 3]
+    assert [event.value for event in events] == pytest.approx([line["loss/nll"] for line in lines])
+    (written,) = (folder.path / "wandb" / "wandb").glob("offline-run-*/*.wandb")
+    for line in lines:
+        assert json.dumps(line["loss/nll"]).encode() in written.read_bytes()
 
 
 def test_two_zero3_ranks_equal_one_without_sharding(plain, tmp_path, tiny_model, console):

@@ -7,7 +7,10 @@ import pytest
 import torch
 
 from offsft.batching import Plan
+from offsft.config import Train
+from offsft.errors import ConfigError
 from offsft.fused_head import HeadOutput
+from offsft.train.measured import check_packages
 from offsft.train.sums import Adder, Sums
 from offsft.train.worker import StepLog, metrics_line
 
@@ -111,3 +114,12 @@ def test_a_gradient_that_deepspeed_gave_up_on_is_not_finite():
     for norm in (float("nan"), float("inf"), -1.0):
         assert not replace(SUMS, grad_norm=norm).finite
     assert not replace(SUMS, loss=float("inf")).finite
+
+
+@pytest.mark.parametrize(("setting", "package"), [({"tensorboard": True}, "tensorboard"), ({"wandb": "mine"}, "wandb")])
+def test_a_setting_whose_package_is_missing_says_what_to_do(monkeypatch, setting, package):
+    check_packages(Train(**setting))
+    monkeypatch.setattr("offsft.train.measured.find_spec", lambda name: None)
+    check_packages(Train())
+    with pytest.raises(ConfigError, match=rf"train.{package}=\w+ needs the package {package}; install it, or leave"):
+        check_packages(Train(**setting))

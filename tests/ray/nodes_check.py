@@ -1,0 +1,155 @@
+"""A submitted job on four nodes, one killed on the way and one joining: `python -m tests.ray.nodes_check [--loopback] [--model]`.
+
+Each node has a network namespace and an address of its own; --loopback is `make cluster`'s network. The engine may lie on
+nodes of one label only; the one that has it is killed, and the one that joins is the only other. The rewrites are compared
+with those of one node. With --model it is the demonstration with the embedded model, from problems to a trained model.
+Prints what it found as one JSON object.
+"""
+
+import argparse
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow.dataset
+
+from benchmarks.byte_tokenizer import byte_tokenizer
+from cluster import local
+from cluster.networks import Loopback, Namespaces
+from tests.ray.cluster_job import write_problems
+
+ROOT = Path(__file__).parents[2]
+PROBLEMS = 24
+PLACE = "engine.node_labels={group: spot}"
+VICTIM = "worker-2"
+"""The only node with that label, until another joins."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--loopback", action="store_true")
+    parser.add_argument("--model", action="store_true")
+    arguments = parser.parse_args()
+    # So that what is ended early ends its cluster too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    network = Loopback() if arguments.loopback else Namespaces(f"offsft-{os.getpid()}")
+    with tempfile.TemporaryDirectory(prefix="offsft-nodes-") as name:
+        folder = Path(name)
+        state = folder / "state"
+        os.environ["OFFSFT_STORAGE"] = str(folder)
+        stdout, sys.stdout = sys.stdout, sys.stderr  # what the cluster says of itself
+        try:
+            local.up(state, 4, network)
+            found = _model(folder, network) if arguments.model else _scripted(folder, network)
+        finally:
+            local.down(state)
+            sys.stdout = stdout
+    print(json.dumps(found))
+
+
+def _scripted(folder: Path, network: Loopback | Namespaces) -> dict[str, Any]:
+    byte_tokenizer().save_pretrained(folder / "model")
+    write_problems(folder / "p.jsonl", PROBLEMS)
+
+    def job(run: Path, delay_s: float, *settings: str) -> list[str]:
+        common = [f"data.path={folder / 'p.jsonl'}", "rewrite.commit_problems=2", "rewrite.max_tokens=40"]
+        command = ["tests.ray.cluster_job", str(folder / "model"), str(delay_s), f"run={run}", *common]
+        return [*command, "rewrite.self_waves=[1]", "rewrite.guided_waves=[1]", "verify.timeout_s=60", *settings]
+
+    alone = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    alone["RAY_AUTH_MODE"] = "disabled"
+    subprocess.run(
+        [sys.executable, "-m", *job(folder / "one", 0.01)], cwd=ROOT, env=alone, check=True, stdout=sys.stderr
+    )
+    lost, printed = _through_a_death(
+        folder, network, folder / "four", job(folder / "four", 1.0, "engine.concurrent_commits=1", PLACE)
+    )
+    engines = [json.loads(path.read_text()) for path in sorted((folder / "four" / "engines").glob("*.json"))]
+    one, four = (sorted(_rows(folder / run / "rewrites"), key=lambda row: row["id"]) for run in ("one", "four"))
+    return {
+        "problems": len(four),
+        "done_when_killed": lost,
+        "equal": one == four,
+        "sources": sorted({row["source"] for row in four}),
+        "engine_nodes": len({engine["node"] for engine in engines}),
+        "waited": re.findall(r"lost its place: (needs [^\n,]*, nodes [^\n,]*)", printed)[:1],
+    }
+
+
+def _model(folder: Path, network: Loopback | Namespaces) -> dict[str, Any]:
+    run = folder / "demo"
+    settings = ["data.generated_problems=18", "evaluate.limit=20", "train.max_tokens=192", "train.placement=spread"]
+    command = ["jobs.pipeline", "jobs/recipes/demo.yaml", f"run={run}", *settings, PLACE]
+    lost, _ = _through_a_death(folder, network, run, command)
+    summary = json.loads((run / "summary.json").read_text())
+    return {
+        "done_when_killed": lost,
+        "rewrites": len(_rows(run / "rewrites")),
+        "model": sorted(path.name for path in (run / "model").iterdir()),
+        "summary": summary,
+    }
+
+
+def _through_a_death(folder: Path, network: Loopback | Namespaces, run: Path, job: list[str]) -> tuple[int, str]:
+    """Submit, kill the engine's node after the first commit, let one join; rows that were there, and what was printed."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    environment |= dict(re.findall(r"(RAY_\w+)=(\S+)", (folder / "state" / "env").read_text()))
+    submit = [sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--working-dir", "."]
+    log = folder / "submitted.log"
+    with log.open("wb") as output:
+        client = subprocess.Popen(
+            [*network.client(), *submit, "--", "python", "-m", *job],
+            cwd=ROOT,
+            env=environment,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        while not list((run / "rewrites").glob("*.parquet")):
+            _still(client, log)
+        _kill(folder / "state", VICTIM)
+        done = len(_rows(run / "rewrites"))
+        # Time for the job to find itself without a place, and to say so.
+        end_s = time.monotonic() + 20
+        while "lost its place" not in log.read_text() and time.monotonic() < end_s:
+            _still(client, log)
+        local.join(folder / "state")
+        while client.poll() is None:
+            time.sleep(0.5)
+    finally:
+        client.terminate()
+        client.wait()
+    printed = log.read_text(errors="replace")
+    if client.returncode:
+        sys.exit(f"the job ended with {client.returncode}:\n{printed[-3000:]}")
+    return done, printed
+
+
+def _still(client: subprocess.Popen[bytes], log: Path) -> None:
+    if client.poll() is not None:
+        sys.exit(f"the job ended early, with {client.returncode}:\n{log.read_text(errors='replace')[-3000:]}")
+    time.sleep(0.2)
+
+
+def _kill(state: Path, name: str) -> None:
+    """End a node as a power cut does."""
+    (entry,) = [entry for entry in local._read(state)["processes"] if entry["name"] == name]
+    node = psutil.Process(entry["id"])
+    for process in (node, *node.children(recursive=True)):
+        process.kill()
+
+
+def _rows(folder: Path) -> list[dict[str, Any]]:
+    return pyarrow.dataset.dataset(folder, format="parquet").to_table().to_pylist()
+
+
+if __name__ == "__main__":
+    main()
