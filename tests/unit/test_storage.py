@@ -33,6 +33,7 @@ from offsft.storage import (
 )
 from offsft.storage_fault import check_reachable, storage_fault
 from offsft.train.checkpoint import local_copy, rescue
+from offsft.train.measured import board
 from offsft.train.worker import StepLog
 
 
@@ -155,6 +156,27 @@ def test_lines_of_steps_are_kept_and_those_done_again_replaced(s3):
         {"step": 2},
         {"step": 3, "again": True},
     ]
+
+
+def test_what_a_process_says_is_in_its_log_when_it_has_ended(s3):
+    log = f"{s3}/run/logs/driver.log"
+    code = (
+        "import sys; from offsft.console import output_to_file, put_output; from offsft.storage import at\n"
+        "output_to_file(at(sys.argv[1])); print('said'); put_output()"
+    )
+    subprocess.run([sys.executable, "-c", code, log], check=True, timeout=60)
+    assert at(log).read_text() == "said\n"
+
+
+def test_the_board_of_a_training_is_put_to_s3_line_by_line(s3):
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+    write = board(at(f"{s3}/run/tensorboard"), 0)
+    write({"step": 1, "steps": 2, "loss/nll": 0.5})
+    (put,) = at(f"{s3}/run/tensorboard").glob("events*")
+    with local_copy(put.parent) as folder:
+        events = list(EventFileLoader(f"{folder}/{put.name}").Load())
+    assert [value.tag for event in events for value in event.summary.value] == ["loss/nll"]
 
 
 HOLDER = """
