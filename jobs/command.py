@@ -51,32 +51,42 @@ def run(work: Work, documentation: str, *, short: "Shortened | None" = None) -> 
         _fail(str(error), 2)
 
     # Slow imports only now: help and wrong settings are answered at once.
-    from offsft.console import Console
-    from offsft.storage_fault import storage_fault
+    from offsft.console import Console, put_output
 
     console = Console()
     bring_token()
     stopping.listen()
+    try:
+        status = _status(work, recipe, console)
+    finally:
+        put_output()
+    sys.exit(status)
+
+
+def _status(work: Work, recipe: "Recipe", console: "Console") -> int:
+    """Do the work and say how it ended; the status to exit with."""
+    from offsft.storage_fault import storage_fault
+
     try:
         work(recipe, console)
     except OffsftError as error:
         if console.log:  # output goes there by now, and the traceback with it
             traceback.print_exc()
         console.say(f"error: {error}")
-        sys.exit(2 if isinstance(error, ConfigError) else 1)
+        return 2 if isinstance(error, ConfigError) else 1
     except KeyboardInterrupt:
         console.say("stopped; the same command continues from here")
-        sys.exit(stopping.exit_status())
+        return stopping.exit_status()
     except Exception as error:  # the last line of defence: name it, keep the traceback in the log
         traceback.print_exc()
         if told := disk_full(error) or storage_fault(error):
             console.say(f"error: {told}")
-            sys.exit(1)
+            return 1
         where = f"; the whole story is in {console.log}" if console.log else ""
         reason = (str(error).strip().splitlines() or ["no message"])[-1]
         console.say(f"error: {type(error).__name__}: {reason}{where}")
-        sys.exit(1)
-    sys.exit(0)
+        return 1
+    return 0
 
 
 def help_text(documentation: str) -> str:

@@ -1,6 +1,5 @@
 """What a person sees of a run: plain progress lines or one live line; engines' chatter goes to log files."""
 
-import atexit
 import os
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from offsft.storage import StoragePath, write_bytes
 
 LOG_S = 10.0
 """What is said last to a log on S3, and may be lost with its machine, in seconds."""
+_PUT_S = 10.0
 _PLAIN_INTERVAL_S = 10.0
 _copied: tuple[Path, UPath] | None = None
 
@@ -39,17 +39,25 @@ def output_to_file(path: StoragePath) -> None:
     if isinstance(path, UPath):
         _copied = (local, path)
         threading.Thread(target=_keep_putting, args=_copied, daemon=True).start()
-        atexit.register(put_output)
 
 
 def put_output() -> None:
-    """Put what this process has written so far to its log on S3; elsewhere it is in its file already."""
-    if _copied is not None and not sys.is_finalizing():  # by then the client's thread is gone, and would be waited for
-        local, remote = _copied
-        try:
-            write_bytes(remote, local.read_bytes())
-        except Exception as error:  # of many kinds: a log that cannot be kept ends no work
-            sys.stderr.write(f"{remote} could not be written: {error}\n")
+    """Put what this process has written so far to its log on S3; elsewhere it is in its file already.
+
+    To be called where a process ends, and not at the interpreter's own exit: the client's threads are gone by then.
+    """
+    if _copied is not None and not sys.is_finalizing():
+        sys.stdout.flush()
+        thread = threading.Thread(target=_put, args=_copied, daemon=True)
+        thread.start()
+        thread.join(_PUT_S)
+
+
+def _put(local: Path, remote: UPath) -> None:
+    try:
+        write_bytes(remote, local.read_bytes())
+    except Exception as error:  # of many kinds: a log that cannot be kept ends no work
+        sys.stderr.write(f"{remote} could not be written: {error}\n")
 
 
 def _keep_putting(local: Path, remote: UPath) -> None:
@@ -57,7 +65,7 @@ def _keep_putting(local: Path, remote: UPath) -> None:
     while _copied == (local, remote):
         if local.stat().st_size != size:
             size = local.stat().st_size
-            put_output()
+            _put(local, remote)
         time.sleep(LOG_S)
 
 

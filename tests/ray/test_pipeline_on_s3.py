@@ -36,7 +36,7 @@ class Machine:
         settings = [f"run={run}", f"data.path={self._base}/p.jsonl", f"model.path={self._base}/tiny"]
         settings += ["rewrite.commit_problems=4", "rewrite.max_tokens=40", "verify.timeout_s=20"]
         settings += ["engine.concurrent_commits=1", "train.workers=1", "train.global_batch=8", "train.epochs=1"]
-        settings += ["train.checkpoint_steps=1", "train.gap_rows=4", "train.warmup=0", "model.context_tokens=512"]
+        settings += ["train.checkpoint_steps=1", "train.gap_rows=4", "train.warmup=0", "model.dtype=float32"]
         settings += [f"evaluate.path={self._base}/held_out.jsonl", "evaluate.limit=6", "evaluate.max_tokens=40"]
         return subprocess.Popen(
             [sys.executable, str(HERE / "storage_job.py"), stages, *settings],

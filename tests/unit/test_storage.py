@@ -7,6 +7,7 @@ import sys
 import pyarrow as pa
 import pytest
 import torch
+from ray.data.checkpoint import checkpoint_filter
 
 from offsft import run_lock
 from offsft.config import Engine, Model
@@ -18,9 +19,21 @@ from offsft.pipeline import resolve_model
 from offsft.problem_files import existing_files, read_rows
 from offsft.run_folder import RunFolder
 from offsft.run_lock import held
-from offsft.storage import at, dataset, filling, is_filled, read_table, remove, write_bytes, write_table
+from offsft.storage import (
+    arrow,
+    at,
+    dataset,
+    filling,
+    is_filled,
+    parquet_files,
+    read_table,
+    remove,
+    write_bytes,
+    write_table,
+)
 from offsft.storage_fault import check_reachable, storage_fault
 from offsft.train.checkpoint import local_copy, rescue
+from offsft.train.measured import board
 from offsft.train.worker import StepLog
 
 
@@ -145,6 +158,27 @@ def test_lines_of_steps_are_kept_and_those_done_again_replaced(s3):
     ]
 
 
+def test_what_a_process_says_is_in_its_log_when_it_has_ended(s3):
+    log = f"{s3}/run/logs/driver.log"
+    code = (
+        "import sys; from offsft.console import output_to_file, put_output; from offsft.storage import at\n"
+        "output_to_file(at(sys.argv[1])); print('said'); put_output()"
+    )
+    subprocess.run([sys.executable, "-c", code, log], check=True, timeout=60)
+    assert at(log).read_text() == "said\n"
+
+
+def test_the_board_of_a_training_is_put_to_s3_line_by_line(s3):
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+    write = board(at(f"{s3}/run/tensorboard"), 0)
+    write({"step": 1, "steps": 2, "loss/nll": 0.5})
+    (put,) = at(f"{s3}/run/tensorboard").glob("events*")
+    with local_copy(put.parent) as folder:
+        events = list(EventFileLoader(f"{folder}/{put.name}").Load())
+    assert [value.tag for event in events for value in event.summary.value] == ["loss/nll"]
+
+
 HOLDER = """
 import sys, time
 from offsft.run_lock import held
@@ -225,13 +259,18 @@ def test_a_bucket_that_may_only_be_read_holds_no_run(s3, s3_proxy):
 
 
 def test_a_commit_that_a_kill_cut_in_two_is_taken_for_done(s3):
-    """Ray Data would take what is pending for not committed and delete its rows, although their ids are committed."""
+    """By Ray Data's own clearing, which would take what is pending for not committed, although its ids are there."""
     run = RunFolder(f"{s3}/run")
     for name in ("done.parquet", "done.pending.parquet", "open.pending.parquet"):
         write_bytes(run.rewrites_done / name, b"")
+    for name in ("done_000.parquet", "open_000.parquet"):
+        write_bytes(run.rewrites / name, b"")
     job = EngineJob("rewrite", EngineActor, run.problems, run.rewrites, run.rewrites_done, run.quarantine, 1, Engine())
     job._settle()
-    assert sorted(path.name for path in run.rewrites_done.iterdir()) == ["done.parquet", "open.pending.parquet"]
+    (files, ids), (_, rows) = arrow(run.rewrites_done), arrow(run.rewrites)
+    checkpoint_filter._clean_pending_checkpoints_task._function(ids, files, rows, files)
+    assert [path.name for path in parquet_files(run.rewrites)] == ["done_000.parquet"]
+    assert [path.name for path in parquet_files(run.rewrites_done)] == ["done.parquet"]
 
 
 @pytest.mark.parametrize(
