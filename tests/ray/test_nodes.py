@@ -14,8 +14,9 @@ ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.ray]
 
 
-@pytest.mark.skipif(not can_make_namespaces(), reason="network namespaces need Linux, root and ip (iproute2)")
 def test_a_job_outlives_its_engines_node_and_goes_on_where_another_joins():
+    if not can_make_namespaces():
+        pytest.skip("network namespaces need Linux, root and ip (iproute2)")
     environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
     command = [sys.executable, "-m", "tests.ray.nodes_check"]
     with subprocess.Popen(
