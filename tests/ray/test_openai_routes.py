@@ -1,18 +1,20 @@
 """Our layers around ray.serve.llm's OpenAI routes, with a scripted engine behind them: no Ray runs here."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from ray.exceptions import RayActorError
-from starlette.responses import JSONResponse, StreamingResponse
 from starlette.testclient import TestClient
 
 from offsft.cascade import cascade_settings
 from offsft.config import Limits, Recipe
+from offsft.sampling.handle import Whole
 from services.app import build_app
 from services.gate import Gate
 from services.keys import Keys
 from services.models import Models, Served
+from services.openai_engine import OpenAiEngine
 from services.parts import Parts
 from services.rewriting import Rewriter
 
@@ -21,36 +23,75 @@ MESSAGES = [{"role": "user", "content": "Hello"}]
 USAGE = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
 
 
-class Engine:
-    """What an OpenAiIngress answers; keeps the bodies that it was given."""
+class Handle:
+    """A deployment's handle with a scripted engine behind it; keeps the bodies that it was given."""
 
     def __init__(self):
         self.bodies = []
         self.dies = False
+        self.whole = SimpleNamespace(remote=self._whole)
+        self.chat = self.completions = SimpleNamespace(remote=self._events)
 
-    async def chat(self, body, request):
+    def options(self, *, stream):
+        assert stream
+        return self
+
+    def _whole(self, route, body):
+        return Answer(self._answered(route, body))
+
+    async def _answered(self, route, body):
         self.bodies.append(body)
         if self.dies:
             raise RayActorError
-        if not body.stream:
-            return JSONResponse({"choices": [{"index": 0}], "usage": USAGE})
-        return StreamingResponse(self._chunks(body), media_type="text/event-stream")
+        if body.max_tokens == 49:
+            return Whole(400, "more than the context holds", "BadRequestError")
+        return Whole(200, json.dumps({"choices": [{"index": 0}], "usage": USAGE}), "", 5, 2)
 
-    completions = chat
+    def _events(self, body):
+        return Answers(self._chunks(body))
 
     async def _chunks(self, body):
+        self.bodies.append(body)
+        if self.dies:
+            raise RayActorError
         # Two events in one piece, as ray.serve.llm batches them.
-        yield 'data: {"choices":[{"delta":{"content":"a"}}]}\n\ndata: {"choices":[{"delta":{"content":"b"}}]}\n\n'
-        if body.stream_options.include_usage:
-            yield 'data: {"choices":[],"usage":' + json.dumps(USAGE) + "}\n\ndata: [DONE]\n\n"
-        else:
-            yield "data: [DONE]\n\n"
+        yield [f'data: {{"choices":[{{"delta":{{"content":"{letter}"}}}}]}}\n\n' for letter in "ab"]
+        assert body.stream_options.include_usage
+        if body.max_tokens == 48:
+            raise RayActorError
+        yield ['data: {"choices":[],"usage":' + json.dumps(USAGE) + "}\n\n", "data: [DONE]\n\n"]
+
+
+class Answer:
+    """As a DeploymentResponse."""
+
+    def __init__(self, answered):
+        self._answered = answered
+
+    def __await__(self):
+        return self._answered.__await__()
+
+
+class Answers:
+    """As a DeploymentResponseGenerator."""
+
+    def __init__(self, chunks):
+        self._chunks = chunks
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        return await anext(self._chunks)
+
+    def cancel(self):
+        pass
 
 
 @pytest.fixture
 def served(tmp_path):
-    engine, models, limits = Engine(), Models(), Limits(samples=4, max_tokens=50)
-    model = Served("base", "r1", lambda: None, lambda prompts: None, openai=engine, takes_seed=False)
+    engine, models, limits = Handle(), Models(), Limits(samples=4, max_tokens=50)
+    model = Served("base", "r1", lambda: None, lambda prompts: None, openai=OpenAiEngine(engine), takes_seed=False)
     models.replace([model], "base")
     recipe = Recipe(run="runs/x")
     rewriter = Rewriter(cascade_settings(recipe.rewrite, recipe.model.context_tokens), None, limits)
@@ -115,11 +156,28 @@ def test_limits_hold_before_the_engine_is_asked(served, route, body, status, mes
         assert not engine.bodies
 
 
-def test_a_dead_engine_is_a_503(served):
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_dead_engine_is_a_503(served, stream):
     client, engine, logged = served
     engine.dies = True
-    answer = client.post("/v1/chat/completions", json={"messages": MESSAGES})
+    answer = client.post("/v1/chat/completions", json={"messages": MESSAGES, "stream": stream})
     assert answer.status_code == 503
     assert answer.json()["error"]["code"] == "engine_unavailable"
     assert answer.headers["retry-after"]
     assert logged()["status"] == 503
+
+
+def test_an_engine_that_dies_in_a_stream_ends_it_with_an_error_event(served):
+    client, _, _ = served
+    answer = client.post("/v1/chat/completions", json={"messages": MESSAGES, "stream": True, "max_tokens": 48})
+    *_, error, end = [line.removeprefix("data: ") for line in answer.text.split("\n\n") if line]
+    assert json.loads(error)["error"]["code"] == "engine_unavailable"
+    assert end == "[DONE]"
+
+
+def test_what_the_engine_refuses_is_told_as_it_says_it(served):
+    client, _, logged = served
+    answer = client.post("/v1/chat/completions", json={"messages": MESSAGES, "max_tokens": 49})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"] == "more than the context holds"
+    assert logged()["status"] == 400

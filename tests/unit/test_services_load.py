@@ -227,3 +227,37 @@ def test_an_engine_that_hangs_is_not_ready():
     assert ready.status_code == 503
     assert "base has not sampled a token within 0.3 s" in ready.json()["error"]["message"]
     assert alive.status_code == 200
+
+
+def test_an_engine_that_works_for_others_is_ready_although_the_canary_waits(monkeypatch):
+    monkeypatch.setattr("services.app._FRESH_S", 60.0)
+
+    class Busy:
+        """Lets the canary wait for good, and answers everybody else."""
+
+        def __init__(self, sampler):
+            self._sampler = sampler
+            self.asked = 0
+
+        async def sample(self, prompt_ids, *, n, params):
+            if params.max_tokens == 1:
+                self.asked += 1
+                await asyncio.Event().wait()
+            return await self._sampler.sample(prompt_ids, n=n, params=params)
+
+        async def score(self, prompt_ids, response_ids):
+            return await self._sampler.score(prompt_ids, response_ids)
+
+    async def run():
+        busy = []
+        parts = make_parts(models=[served(sampler=lambda prompts: busy.append(Busy(scripted(prompts))) or busy[0])])
+        async with async_client(parts) as client:
+            asking = asyncio.ensure_future(client.get("/readyz"))
+            await until(lambda: busy and busy[0].asked)
+            assert not asking.done()
+            await client.post("/v1/rewrite", json=problem("self"))
+            return await asking, await client.get("/readyz"), busy[0].asked
+
+    first, second, asked = asyncio.run(run())
+    assert (first.status_code, second.status_code) == (200, 200)
+    assert asked == 1, "the rewrite's output is proof enough for the second"
