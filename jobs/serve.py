@@ -56,7 +56,11 @@ def _serve(config_path: Path, settings: dict[str, str]) -> None:
 
     stop = threading.Event()
     with ray_session(Cluster()):
-        serve.start(http_options=http, proxy_location=config.get("proxy_location", "EveryNode"))
+        serve.start(
+            http_options=http,
+            proxy_location=config.get("proxy_location", "EveryNode"),
+            logging_config=config.get("logging_config"),
+        )
         console.say(f"starting {', '.join(names)}")
         try:
             control.submit(config)

@@ -1,7 +1,7 @@
 """Answers that take their time: what they hold is let go when they end, and when their client goes away."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
@@ -42,7 +42,7 @@ async def or_gone(receive: Receive, work: Any) -> Any:
         await ended([task])
 
 
-async def ended(tasks: list[asyncio.Future[Any]]) -> None:
+async def ended(tasks: Sequence[asyncio.Future[Any]]) -> None:
     """Cancel what is still at work, and wait until it has stopped."""
     for task in tasks:
         task.cancel()
