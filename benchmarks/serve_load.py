@@ -42,6 +42,8 @@ CLIENTS = (1, 4, 16, 64)
 REQUESTS = {1: 10, 4: 12, 16: 32, 64: 64}
 """Requests in a round, by the number of clients."""
 LONGER_CLIENTS = (1, 16)
+REST_S = 1.2
+"""Pause before a request of a pair: a vLLM engine spins on a core for a second after its last step, at the other's cost."""
 OVERLOADS = 3
 ACTIVE, QUEUED = 64, 64
 START_S, HUNG_S = 400, 180
@@ -169,6 +171,7 @@ async def side_by_side(
                     seen[kind].setdefault(1, []).append((sum(result[0] for result in results), results))
                 continue
             for kind in order:
+                await asyncio.sleep(REST_S)
                 got = await many(client, addresses[kind], kind, count, REQUESTS[count], tokens)
                 seen[kind].setdefault(count, []).append(got)
     found: dict[str, Any] = {kind: {n: summary(runs) for n, runs in of.items()} for kind, of in seen.items()}
@@ -185,6 +188,7 @@ async def in_pairs(
     results: dict[str, list[tuple[float, int, int]]] = {kind: [] for kind in addresses}
     for number, problem in enumerate(generate(requests, split="held_out", seed=1000 + seed)):
         for kind in addresses if number % 2 == 0 else reversed(addresses):
+            await asyncio.sleep(REST_S)
             results[kind].append(await one(client, addresses[kind], kind, problem, tokens))
     return results
 
