@@ -9,6 +9,7 @@ from ray.llm._internal.serve.core.ingress.utils import _sanitize_chat_completion
 from ray.serve.exceptions import RayServeException
 from ray.serve.llm.openai_api_models import ChatCompletionRequest
 
+from offsft.errors import EngineError
 from offsft.sampling.handle import Whole, engine_error, whole_answer
 from services.errors import ApiError
 
@@ -29,7 +30,7 @@ class OpenAiEngine:
         """
         whole = await whole_answer(self._handle, route, _sendable(body))
         if whole.status != 200:
-            raise ApiError(whole.status, whole.text, code=whole.kind)
+            raise _refused(whole.status, whole.text, whole.kind)
         return whole
 
     @asynccontextmanager
@@ -41,25 +42,37 @@ class OpenAiEngine:
             EngineError: the engine died before its first event. Later that is for Ray's exceptions to tell.
         """
         answers = getattr(self._streaming, route).remote(_sendable(body))
+        over = False
+
+        async def joined(batch: list[str]) -> AsyncGenerator[str, None]:
+            """Events come in batches: those of some milliseconds are one message."""
+            nonlocal over
+            yield "".join(batch)
+            async for later in answers:
+                yield "".join(later)
+            over = True
+
         try:
             try:
                 first = await anext(answers)
             except (ray.exceptions.RayError, RayServeException) as error:
                 raise engine_error(error) from error
-            if hasattr(first, "error"):
-                raise ApiError(first.error.code, first.error.message, code=first.error.type)
-            yield _joined(first, answers)
+            refusal = first[0] if isinstance(first, list) else first
+            if hasattr(refusal, "error"):
+                raise _refused(refusal.error.code, refusal.error.message, refusal.error.type)
+            yield joined(first)
         finally:
-            answers.cancel()
+            if not over:
+                answers.cancel()
+
+
+def _refused(status: int, message: str, kind: str) -> Exception:
+    """The client's own fault, or else the engine's."""
+    if status < 500:
+        return ApiError(status, message, code=kind)
+    return EngineError(f"the engine did not answer: {kind}")
 
 
 def _sendable(body: Any) -> Any:
     # Tool calls are validated lazily, by iterators that cannot be pickled.
     return _sanitize_chat_completion_request(body) if isinstance(body, ChatCompletionRequest) else body
-
-
-async def _joined(first: list[str], later: Any) -> AsyncGenerator[str, None]:
-    """Events come in batches: those of some milliseconds are one message."""
-    yield "".join(first)
-    async for batch in later:
-        yield "".join(batch)

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 from ray.exceptions import RayActorError
+from ray.llm._internal.serve.core.configs.openai_api_models import ErrorInfo, ErrorResponse
 from starlette.testclient import TestClient
 
 from offsft.cascade import cascade_settings
@@ -45,15 +46,21 @@ class Handle:
             raise RayActorError
         if body.max_tokens == 49:
             return Whole(400, "more than the context holds", "BadRequestError")
+        if body.max_tokens == 47:
+            return Whole(500, "a path of the server", "EngineDeadError")
         return Whole(200, json.dumps({"choices": [{"index": 0}], "usage": USAGE}), "", 5, 2)
 
     def _events(self, body):
-        return Answers(self._chunks(body))
+        self.answers = Answers(self._chunks(body))
+        return self.answers
 
     async def _chunks(self, body):
         self.bodies.append(body)
         if self.dies:
             raise RayActorError
+        if body.max_tokens == 49:
+            message = "more than the context holds"
+            yield [ErrorResponse(error=ErrorInfo(message=message, type="BadRequestError", code=400))]
         # Two events in one piece, as ray.serve.llm batches them.
         yield [f'data: {{"choices":[{{"delta":{{"content":"{letter}"}}}}]}}\n\n' for letter in "ab"]
         assert body.stream_options.include_usage
@@ -77,6 +84,7 @@ class Answers:
 
     def __init__(self, chunks):
         self._chunks = chunks
+        self.cancelled = False
 
     def __aiter__(self):
         return self
@@ -85,7 +93,7 @@ class Answers:
         return await anext(self._chunks)
 
     def cancel(self):
-        pass
+        self.cancelled = True
 
 
 @pytest.fixture
@@ -115,7 +123,7 @@ def test_a_request_without_a_model_gets_the_default_and_its_revision(served):
 
 @pytest.mark.parametrize("wanted", [False, True])
 def test_a_stream_is_counted_and_shows_its_usage_only_to_who_asked(served, wanted):
-    client, _, logged = served
+    client, engine, logged = served
     options = {"stream_options": {"include_usage": True}} if wanted else {}
     answer = client.post("/v1/chat/completions", json={"messages": MESSAGES, "stream": True, **options})
     assert answer.headers["content-type"].startswith("text/event-stream")
@@ -125,6 +133,7 @@ def test_a_stream_is_counted_and_shows_its_usage_only_to_who_asked(served, wante
     chunks = [json.loads(line) for line in found[:-1]]
     assert [chunk["choices"][0]["delta"]["content"] for chunk in chunks[:2]] == ["a", "b"]
     assert [chunk.get("usage") for chunk in chunks[2:]] == ([USAGE] if wanted else [])
+    assert not engine.answers.cancelled
     assert logged()["completion_tokens"] == 2
 
 
@@ -168,16 +177,25 @@ def test_a_dead_engine_is_a_503(served, stream):
 
 
 def test_an_engine_that_dies_in_a_stream_ends_it_with_an_error_event(served):
-    client, _, _ = served
+    client, engine, _ = served
     answer = client.post("/v1/chat/completions", json={"messages": MESSAGES, "stream": True, "max_tokens": 48})
+    assert engine.answers.cancelled
     *_, error, end = [line.removeprefix("data: ") for line in answer.text.split("\n\n") if line]
     assert json.loads(error)["error"]["code"] == "engine_unavailable"
     assert end == "[DONE]"
 
 
-def test_what_the_engine_refuses_is_told_as_it_says_it(served):
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_the_engine_refuses_is_told_as_it_says_it(served, stream):
     client, _, logged = served
-    answer = client.post("/v1/chat/completions", json={"messages": MESSAGES, "max_tokens": 49})
+    answer = client.post("/v1/chat/completions", json={"messages": MESSAGES, "max_tokens": 49, "stream": stream})
     assert answer.status_code == 400
     assert answer.json()["error"]["message"] == "more than the context holds"
     assert logged()["status"] == 400
+
+
+def test_a_failure_of_the_engine_tells_nothing_of_the_server(served):
+    client, _, _ = served
+    answer = client.post("/v1/chat/completions", json={"messages": MESSAGES, "max_tokens": 47})
+    assert answer.status_code == 503
+    assert answer.json()["error"]["message"] == "the engine did not answer: EngineDeadError; try again"
