@@ -58,9 +58,10 @@ class Gateway:
         )
         return build_app(parts, on_serve=True)
 
-    def revisions(self) -> dict[str, str]:
-        """The models of this replica, each with the revision that new requests get."""
-        return {served.name: served.revision for served in self._models.served.values()}
+    def revision(self, model: str) -> str | None:
+        """The revision of a model that new requests of this replica get; None if it serves no such model."""
+        served = self._models.served.get(model)
+        return served.revision if served else None
 
     def in_hand(self, application: str) -> int:
         """Requests of this replica that work with the engine of a generator application."""
