@@ -6,11 +6,14 @@ from types import SimpleNamespace
 import pytest
 from ray.exceptions import RayActorError
 from ray.llm._internal.serve.core.configs.openai_api_models import ErrorInfo, ErrorResponse
+from ray.serve._private.common import DeploymentID
+from ray.serve.exceptions import DeploymentUnavailableError
 from starlette.testclient import TestClient
 
 from offsft.cascade import cascade_settings
 from offsft.config import Limits, Recipe
 from offsft.sampling.handle import Whole
+from services import control
 from services.app import build_app
 from services.gate import Gate
 from services.keys import Keys
@@ -199,3 +202,21 @@ def test_a_failure_of_the_engine_tells_nothing_of_the_server(served):
     answer = client.post("/v1/chat/completions", json={"messages": MESSAGES, "max_tokens": 47})
     assert answer.status_code == 503
     assert answer.json()["error"]["message"] == "the engine did not answer: EngineDeadError; try again"
+
+
+@pytest.mark.parametrize(
+    ("answers", "running", "expected"),
+    [(["r2", "r2"], 2, ["r2", "r2"]), (["r2"], 2, []), (None, 1, [])],
+    ids=["all", "one is being reconfigured", "all are"],
+)
+def test_a_switch_hears_every_replica_of_the_gateway_or_none(monkeypatch, answers, running, expected):
+    deployment = SimpleNamespace(replica_states={"RUNNING": running})
+    status = SimpleNamespace(applications={control.GATEWAY: SimpleNamespace(deployments={"Gateway": deployment})})
+    monkeypatch.setattr(control.serve, "status", lambda: status)
+
+    def broadcast(method, *arguments):
+        if answers is None:
+            raise DeploymentUnavailableError(DeploymentID(name="Gateway", app_name="gateway"))
+        return SimpleNamespace(results=lambda: answers)
+
+    assert control._each(SimpleNamespace(broadcast=broadcast), "revision", "base") == expected
