@@ -1,15 +1,18 @@
-"""What our HTTP services cost and stand: `python -m benchmarks.serve_load [--json] [--rounds 2] [--tokens 16]`.
+"""What our HTTP services cost and stand: `python -m benchmarks.serve_load [--json] [--rounds 2] [--tokens 16] [--longer 64]`.
 
 `make serve` (the embedded model) and vLLM's own server of the same model, with the same engine settings, run side by side on
 loopback, and are asked in turn: at 1, 4, 16 and 64 concurrent clients, with chat requests of a short prompt and a fixed number
-of tokens, and our server with rewrites of one sample too. Then ours is sent four times what it takes in at once. Printed:
+of tokens, and our server with rewrites of one sample too. At one client the two are asked request by request, with the same
+prompt, so that the machine's drift meets both. Then ours is sent four times what it takes in at once, several times. Printed:
 
 `chat`, `vllm`, `rewrite`  by the number of clients: requests, errors, seconds, tokens_per_s, and p50, p95, p99 of the
                            latency (seconds)
 `overhead_p50`             our p50 at one client over vLLM's, less 1
+`overhead_s`               median over the pairs of our latency less vLLM's, seconds
 `throughput_ratio_16`      our tokens_per_s at 16 clients over vLLM's
+`longer`                   the same of chat answers of `--longer` tokens, at 1 and 16 clients
 `overload`                 `sent` at once; `answers` by status; `hung` without an answer; `rss_growth_mb` of our processes;
-                           `recovered_p50`, the latency of the first requests after it
+                           `recovered_p50`, the latency of the first requests after it; `again`, the same of each repetition
 """
 
 import argparse
@@ -17,6 +20,7 @@ import asyncio
 import json
 import os
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -35,10 +39,17 @@ from offsft.demo.problems import generate
 
 ROOT = Path(__file__).resolve().parent.parent
 CLIENTS = (1, 4, 16, 64)
-REQUESTS = {1: 6, 4: 12, 16: 32, 64: 64}
+REQUESTS = {1: 12, 4: 12, 16: 32, 64: 64}
 """Requests in a round, by the number of clients."""
+LONGER_CLIENTS = (1, 16)
+REST_S = 1.2
+"""Pause before a request of a pair: a vLLM engine spins on a core for a second after its last step, at the other's cost."""
+OVERLOADS = 3
 ACTIVE, QUEUED = 64, 64
 START_S, HUNG_S = 400, 180
+
+Timed = tuple[float, list[tuple[float, int, int]]]
+"""Seconds in all, and of each request the latency (seconds), the status and the tokens."""
 
 
 def main() -> None:
@@ -46,12 +57,13 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--rounds", type=int, default=2, help="measurements of each, in turn (default 2)")
     parser.add_argument("--tokens", type=int, default=16, help="tokens of a chat answer (default 16)")
+    parser.add_argument("--longer", type=int, default=64, help="tokens of longer chat answers; 0: none (default 64)")
     arguments = parser.parse_args()
     with (
         tempfile.TemporaryDirectory(prefix="offsft-load-") as folder,
         both_servers(Path(folder)) as (ours, theirs, process),
     ):
-        found = asyncio.run(measure(ours, theirs, process, arguments.rounds, arguments.tokens))
+        found = asyncio.run(measure(ours, theirs, process, arguments))
     print(json.dumps(found) if arguments.json else yaml.safe_dump(found, sort_keys=False))
 
 
@@ -117,28 +129,71 @@ def wait_for(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
     raise SystemExit(f"a server did not start:\n{log.read_text()[-2000:]}")
 
 
-async def measure(ours: str, theirs: str, process: subprocess.Popen[bytes], rounds: int, tokens: int) -> dict[str, Any]:
+async def measure(
+    ours: str, theirs: str, process: subprocess.Popen[bytes], arguments: argparse.Namespace
+) -> dict[str, Any]:
     """Everything in turn; the rounds of a kind are put together."""
-    seen: dict[str, dict[int, list[tuple[float, list[tuple[float, int, int]]]]]] = {}
+    rounds, tokens = arguments.rounds, arguments.tokens
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=128)
     async with httpx.AsyncClient(timeout=HUNG_S, limits=limits) as client:
         for kind, address in (("chat", ours), ("vllm", theirs), ("rewrite", ours)):  # warm
             await many(client, address, kind, 2, 4, tokens)
-        for _ in range(rounds):
-            for clients in CLIENTS:
-                for kind, address in (("chat", ours), ("vllm", theirs), ("rewrite", ours)):
-                    got = await many(client, address, kind, clients, REQUESTS[clients], tokens)
-                    seen.setdefault(kind, {}).setdefault(clients, []).append(got)
-        overload = await overloaded(client, ours, process, tokens)
+        found = await side_by_side(client, ours, theirs, rounds, CLIENTS, tokens)
+        rewrites = {n: [await many(client, ours, "rewrite", n, REQUESTS[n], tokens)] for n in CLIENTS}
+        found["rewrite"] = {n: summary(runs) for n, runs in rewrites.items()}
+        if arguments.longer:
+            found["longer"] = await side_by_side(client, ours, theirs, rounds, LONGER_CLIENTS, arguments.longer)
+            found["longer"]["tokens"] = arguments.longer
+        first, *again = [await overloaded(client, ours, process, tokens) for _ in range(OVERLOADS)]
+    return {
+        **found,
+        "overload": {**first, "again": again},
+        "tokens": tokens,
+        "cores": os.cpu_count(),
+        "load_average": os.getloadavg()[0],
+    }
+
+
+async def side_by_side(
+    client: httpx.AsyncClient, ours: str, theirs: str, rounds: int, clients: tuple[int, ...], tokens: int
+) -> dict[str, Any]:
+    """Chat at both servers; who goes first changes from turn to turn."""
+    seen: dict[str, dict[int, list[Timed]]] = {"chat": {}, "vllm": {}}
+    addresses = {"chat": ours, "vllm": theirs}
+    more_s: list[float] = []
+    for number in range(rounds):
+        order = ("chat", "vllm") if number % 2 == 0 else ("vllm", "chat")
+        for count in clients:
+            if count == 1:
+                timed = await in_pairs(client, addresses, REQUESTS[1], number, tokens)
+                more_s += [our[0] - their[0] for our, their in zip(timed["chat"], timed["vllm"], strict=True)]
+                for kind, results in timed.items():
+                    seen[kind].setdefault(1, []).append((sum(result[0] for result in results), results))
+                continue
+            for kind in order:
+                await asyncio.sleep(REST_S)
+                got = await many(client, addresses[kind], kind, count, REQUESTS[count], tokens)
+                seen[kind].setdefault(count, []).append(got)
     found: dict[str, Any] = {kind: {n: summary(runs) for n, runs in of.items()} for kind, of in seen.items()}
     found["overhead_p50"] = round(found["chat"][1]["p50"] / found["vllm"][1]["p50"] - 1, 4)
+    found["overhead_s"] = round(statistics.median(more_s), 4)
     found["throughput_ratio_16"] = round(found["chat"][16]["tokens_per_s"] / found["vllm"][16]["tokens_per_s"], 4)
-    return {**found, "overload": overload, "cores": os.cpu_count(), "load_average": os.getloadavg()[0]}
+    return found
 
 
-async def many(
-    client: httpx.AsyncClient, address: str, kind: str, clients: int, requests: int, tokens: int
-) -> tuple[float, list[tuple[float, int, int]]]:
+async def in_pairs(
+    client: httpx.AsyncClient, addresses: dict[str, str], requests: int, seed: int, tokens: int
+) -> dict[str, list[tuple[float, int, int]]]:
+    """One client that asks every server the same, one after the other; the results by server, pair by pair."""
+    results: dict[str, list[tuple[float, int, int]]] = {kind: [] for kind in addresses}
+    for number, problem in enumerate(generate(requests, split="held_out", seed=1000 + seed)):
+        for kind in addresses if number % 2 == 0 else reversed(addresses):
+            await asyncio.sleep(REST_S)
+            results[kind].append(await one(client, addresses[kind], kind, problem, tokens))
+    return results
+
+
+async def many(client: httpx.AsyncClient, address: str, kind: str, clients: int, requests: int, tokens: int) -> Timed:
     """Seconds in all, and of each request the latency, the status and the tokens; each client sends one after the other."""
     problems = generate(requests, split="held_out", seed=requests)
     numbers = iter(range(requests))
@@ -171,7 +226,7 @@ async def one(
     return time.monotonic() - started_s, answer.status_code, written
 
 
-def summary(runs: list[tuple[float, list[tuple[float, int, int]]]]) -> dict[str, Any]:
+def summary(runs: list[Timed]) -> dict[str, Any]:
     seconds = sum(run[0] for run in runs)
     results = [result for run in runs for result in run[1]]
     latencies = sorted(latency for latency, _, _ in results)

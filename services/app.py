@@ -18,10 +18,11 @@ from services.models import Served
 from services.page import page_router
 from services.parts import Parts
 from services.routes import router
+from services.streaming import ended
 
 _CANARY = Problem("canary", "What is 1 + 1?", "2", "2")
 _FRESH_S = 1.0
-"""A canary's answer counts for so long, so that asking often costs nothing."""
+"""What an engine puts out shows for so long that it lives, so that asking often costs nothing."""
 _ABOUT = """Rewrite expert solutions into the model's own words, and generate with the models, before and after training.
 
 Errors have OpenAI's shape. Every answer has an `x-request-id`, which the logs carry."""
@@ -57,17 +58,20 @@ def _add_health(app: FastAPI, parts: Parts) -> None:
 
     @app.get("/readyz", response_model=wire.Ready, responses={503: {"model": ErrorBody}}, tags=["health"])
     async def readyz() -> wire.Ready:
-        """Every served model has sampled a token just now."""
+        """The engine of every served model has put out something just now, for a client or for the question."""
         return wire.Ready(models=await canary.sing())
 
 
 class Canary:
-    """Samples one token of each model, end to end; many who ask at once share one answer."""
+    """Asks each engine for one token, unless real work shows that it lives; many who ask at once share one answer.
+
+    Under load the canary waits its turn among the requests, for as long as the load wants: what the engine puts out for
+    them meanwhile counts as well as its own token. An engine that hangs or is dead puts out nothing.
+    """
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._alone = asyncio.Lock()
-        self._sung_s = float("-inf")
 
     async def sing(self) -> list[str]:
         """The models that answer, which are all.
@@ -77,21 +81,27 @@ class Canary:
         """
         async with self._alone:
             served = list(self._parts.models.served.values())
-            if time.monotonic() - self._sung_s > _FRESH_S:
-                await asyncio.gather(*map(self._ask, served))
-                self._sung_s = time.monotonic()
+            silent = [model for model in served if time.monotonic() - model.heard_s > _FRESH_S]
+            await asyncio.gather(*map(self._listen, silent))
             return [model.name for model in served]
 
-    async def _ask(self, served: Served) -> None:
+    async def _listen(self, served: Served) -> None:
         limit_s = self._parts.ready_timeout_s
+        asking = [asyncio.ensure_future(self._ask(served)), asyncio.ensure_future(served.next_output())]
         try:
-            async with asyncio.timeout(limit_s):
-                prompts, sampler = await served.open()
-                await sampler.sample(prompts.plain(_CANARY), n=1, params=SamplingParams(max_tokens=1))
-        except TimeoutError:
-            reason = f"has not sampled a token within {limit_s:g} s"
+            done, _ = await asyncio.wait(asking, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                reason = f"has not sampled a token within {limit_s:g} s"
+            else:
+                for task in done:
+                    task.result()
+                return
         except EngineError as error:
             reason = f"does not answer: {error}"
-        else:
-            return
+        finally:
+            await ended(asking)
         raise ApiError(503, f"{served.name} {reason}", code="not_ready", retry_after_s=self._parts.limits.retry_after_s)
+
+    async def _ask(self, served: Served) -> None:
+        prompts, sampler = await served.open()
+        await sampler.sample(prompts.plain(_CANARY), n=1, params=SamplingParams(max_tokens=1))

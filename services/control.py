@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from ray import serve
 from ray.serve.context import _get_global_client
+from ray.serve.exceptions import DeploymentUnavailableError
 from ray.serve.schema import ServeDeploySchema
 
 from offsft.config import Routing
@@ -113,12 +114,22 @@ def switch(path: str, name: str | None, say: Say) -> None:
     routed = _routed(both, {"default": routing.default, "models": models})
     submit(routed)
     gateway = serve.get_deployment_handle("Gateway", app_name=GATEWAY)
-    _until(lambda: all(found.get(name) == revision for found in gateway.broadcast("revisions").results()))
+    _until(lambda: set(_each(gateway, "revision", name)) == {revision})
     say(f"new requests get revision {revision}; those that have the old one in hand end with it")
-    _until(lambda: not sum(gateway.broadcast("in_hand", old.application).results()))
+    _until(lambda: set(_each(gateway, "in_hand", old.application)) == {0})
     submit({**routed, "applications": [app for app in routed["applications"] if app["name"] != old.application]})
     _until(lambda: old.application not in serve.status().applications)
     say(f"{name} is served from {path} at revision {revision}")
+
+
+def _each(gateway: Any, method: str, *arguments: str) -> list[Any]:
+    """What each replica of the gateway answers; nothing while one cannot, being started, ended or given a new routing."""
+    replicas = serve.status().applications[GATEWAY].deployments["Gateway"].replica_states
+    try:
+        answers = gateway.broadcast(method, *arguments).results()
+    except DeploymentUnavailableError:
+        return []
+    return answers if len(answers) == sum(replicas.values()) else []
 
 
 def _application(name: str, revision: str) -> str:

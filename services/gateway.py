@@ -6,9 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from ray import serve
-from ray.llm._internal.serve.core.configs.openai_api_models import ModelCard
 from ray.serve import Application
-from ray.serve.llm.ingress import OpenAiIngress
 
 from offsft.cascade import cascade_settings
 from offsft.config import Recipe, Routing, ServedModel, Serving
@@ -20,6 +18,7 @@ from services.gate import Gate
 from services.generator import deployment_name
 from services.keys import Keys, refuse_open_door
 from services.models import Models, Served
+from services.openai_engine import OpenAiEngine
 from services.parts import Parts
 from services.rewriting import Rewriter
 from services.settings import checked, model_folder, recipe_at, revision_of
@@ -59,9 +58,10 @@ class Gateway:
         )
         return build_app(parts, on_serve=True)
 
-    def revisions(self) -> dict[str, str]:
-        """The models of this replica, each with the revision that new requests get."""
-        return {served.name: served.revision for served in self._models.served.values()}
+    def revision(self, model: str) -> str | None:
+        """The revision of a model that new requests of this replica get; None if it serves no such model."""
+        served = self._models.served.get(model)
+        return served.revision if served else None
 
     def in_hand(self, application: str) -> int:
         """Requests of this replica that work with the engine of a generator application."""
@@ -82,14 +82,13 @@ def _as_before(known: list[Served], model: Served) -> Served:
 def _served(model: ServedModel, recipe: Recipe) -> Served:
     folder = model_folder(model.path)
     handle = serve.get_deployment_handle(deployment_name(model.name), app_name=model.application)
-    card = ModelCard(id=model.name, object="model", owned_by="offsft", permission=[], metadata={})
     return Served(
         model.name,
         revision_of(folder, model.revision),
         partial(load_prompts, folder, model.revision, recipe.prompt),
         partial(_sampler, handle, model.name),
         application=model.application,
-        openai=OpenAiIngress(llm_deployments={model.name: handle}, model_cards={model.name: card}),
+        openai=OpenAiEngine(handle),
         takes_seed=recipe.engine.gpus > 0,
     )
 

@@ -8,6 +8,7 @@ from ray.serve.llm import LLMConfig, build_llm_deployment
 from ray.serve.llm.deployment import LLMServer
 
 from offsft.config import Generator
+from offsft.sampling.handle import Whole
 from services.settings import checked, model_folder, recipe_at
 
 _HEALTH = {"health_check_period_s": 2.0, "health_check_timeout_s": 30.0, "graceful_shutdown_timeout_s": 150.0}
@@ -15,12 +16,23 @@ _HEALTH = {"health_check_period_s": 2.0, "health_check_timeout_s": 30.0, "gracef
 
 
 class Engine(LLMServer):
-    """ray.serve.llm's server with vLLM's threads on all cores."""
+    """ray.serve.llm's server with vLLM's threads on all cores, and with whole answers in one message."""
 
     async def __init__(self, llm_config: LLMConfig) -> None:
         # Ray sets this to the CPUs that the replica reserves; vLLM binds its own threads to cores.
         os.environ.pop("OMP_NUM_THREADS", None)
         await super().__init__(llm_config)
+
+    async def whole(self, route: str, request: Any) -> Whole:
+        """The answer to a request without a stream, written as JSON here; `route` is `chat` or `completions`.
+
+        ray.serve.llm's own methods answer through a stream of objects, and every hop would build them anew.
+        """
+        (answer,) = [answer async for answer in await getattr(self, route)(request)]
+        if hasattr(answer, "error"):
+            return Whole(answer.error.code, answer.error.message, answer.error.type)
+        usage = answer.usage
+        return Whole(200, answer.model_dump_json(), "", usage.prompt_tokens, usage.completion_tokens or 0)
 
 
 def deployment_name(model: str) -> str:

@@ -4,12 +4,14 @@ A request takes a model once and keeps it to its end, so a switch to other weigh
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from offsft.prompts import Prompts
-from offsft.protocols import Sampler
+from offsft.protocols import Sampler, SamplingParams
+from offsft.records import Completion
 from services.errors import ApiError
 
 SamplerFactory = Callable[[Prompts], Sampler]
@@ -40,6 +42,9 @@ class Served:
         self.takes_seed = takes_seed
         self.in_hand = 0
         """Requests that work with it now."""
+        self.heard_s = float("-inf")
+        """When its engine last put something out, in the time of `time.monotonic`."""
+        self._next = asyncio.Event()
         self._load_prompts = load_prompts
         self._new_sampler = sampler
         self._opening = asyncio.Lock()
@@ -50,8 +55,36 @@ class Served:
         async with self._opening:
             if self._opened is None:
                 prompts = await asyncio.to_thread(self._load_prompts)
-                self._opened = prompts, self._new_sampler(prompts)
+                self._opened = prompts, _Heard(self._new_sampler(prompts), self)
             return self._opened
+
+    def heard(self) -> None:
+        """Its engine has put something out just now, whoever it was for."""
+        self.heard_s = time.monotonic()
+        self._next.set()
+        self._next = asyncio.Event()
+
+    async def next_output(self) -> None:
+        """Wait until its engine puts something out."""
+        await self._next.wait()
+
+
+class _Heard:
+    """A sampler each of whose answers shows that the engine lives."""
+
+    def __init__(self, sampler: Sampler, served: Served) -> None:
+        self._sampler = sampler
+        self._served = served
+
+    async def sample(self, prompt_ids: list[int], *, n: int, params: SamplingParams) -> list[Completion]:
+        completions = await self._sampler.sample(prompt_ids, n=n, params=params)
+        self._served.heard()
+        return completions
+
+    async def score(self, prompt_ids: list[int], response_ids: list[int]) -> list[float]:
+        logprobs = await self._sampler.score(prompt_ids, response_ids)
+        self._served.heard()
+        return logprobs
 
 
 class Models:

@@ -5,15 +5,15 @@ import json
 import secrets
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
+from functools import cache
 from typing import Any
 
 import ray.exceptions
 from fastapi import APIRouter, Request
 from pydantic import TypeAdapter
-from ray.llm._internal.serve.core.configs.openai_api_models import OpenAIHTTPException
 from ray.serve.exceptions import RayServeException
 from ray.serve.llm.openai_api_models import ChatCompletionRequest, CompletionRequest
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import Response
 
 from offsft.sampling.handle import engine_error
 from services.errors import ApiError, api_error, body_of
@@ -75,25 +75,18 @@ async def _answer(parts: Parts, body: Any, request: Request, method: str) -> Res
         shows_usage = _ask_for_usage(body)
         ticket = await parts.gate.enter()
         stack.callback(ticket.close)
+        headers = {"x-model-revision": served.revision}
         async with asyncio.timeout_at(ticket.deadline_s):
-            response = await or_gone(request.receive, _asked(served, method, body, request))
-        response.headers["x-model-revision"] = served.revision
-        if isinstance(response, StreamingResponse):
-            chunks = _streamed(response.body_iterator, note, shows_usage, ticket.deadline_s)
-            headers = {"x-model-revision": served.revision}
-            return HeldResponse(chunks, stack.pop_all(), media_type="text/event-stream", headers=headers)
-        if isinstance(response, JSONResponse):
-            _count(note, json.loads(bytes(response.body)).get("usage"))
-        return response
-
-
-async def _asked(served: Served, method: str, body: Any, request: Request) -> Response:
-    try:
-        return await getattr(served.openai, method)(body, request)
-    except OpenAIHTTPException as error:
-        raise ApiError(error.status_code, error.message, code=error.type or "invalid_request") from error
-    except (ray.exceptions.RayError, RayServeException) as error:
-        raise engine_error(error) from error
+            if body.stream:
+                begun = stack.enter_async_context(served.openai.events(method, body))
+                chunks = await or_gone(request.receive, begun)
+            else:
+                whole = await or_gone(request.receive, served.openai.whole(method, body))
+                served.heard()
+                note.prompt_tokens, note.completion_tokens = whole.prompt_tokens, whole.completion_tokens
+                return Response(whole.text, media_type="application/json", headers=headers)
+        events = _streamed(chunks, served, note, shows_usage, ticket.deadline_s)
+        return HeldResponse(events, stack.pop_all(), media_type="text/event-stream", headers=headers)
 
 
 def _ask_for_usage(body: Any) -> bool:
@@ -102,18 +95,24 @@ def _ask_for_usage(body: Any) -> bool:
         return True
     shows = body.stream_options is not None and bool(body.stream_options.include_usage)
     asked = {} if body.stream_options is None else body.stream_options.model_dump(exclude_unset=True)
-    kind = type(body).model_fields["stream_options"].annotation
-    body.stream_options = TypeAdapter(kind).validate_python({**asked, "include_usage": True})
+    body.stream_options = _stream_options(type(body)).validate_python({**asked, "include_usage": True})
     return shows
 
 
-async def _streamed(chunks: Any, note: Note, shows_usage: bool, deadline_s: float) -> AsyncGenerator[str, None]:
+@cache
+def _stream_options(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind.model_fields["stream_options"].annotation)
+
+
+async def _streamed(
+    chunks: AsyncGenerator[str, None], served: Served, note: Note, shows_usage: bool, deadline_s: float
+) -> AsyncGenerator[str, None]:
     """The chunks without a usage that was not asked for; an engine that dies in between ends it with an error event."""
     async with aclosing(chunks):
         try:
             async with asyncio.timeout_at(deadline_s):
-                async for chunk in chunks:
-                    text = chunk if isinstance(chunk, str) else bytes(chunk).decode()
+                async for text in chunks:
+                    served.heard()
                     if '"choices":[]' in text.replace(" ", ""):
                         text = _without_usage(text, note, shows_usage)
                     if text:

@@ -1,11 +1,13 @@
-"""A Sampler over the engine of a Ray Serve application (ray.serve.llm), by its deployment's handle.
+"""A Sampler over the engine of a Ray Serve application (`services.generator.Engine`), by its deployment's handle.
 
 The engine is shared with the OpenAI routes: there is one in memory. It must be started with room for one token beyond the
 longest row, and with `logprobs_mode=processed_logprobs`, so that log-probs are those of what was really sampled from.
 """
 
 import asyncio
+import json
 import uuid
+from dataclasses import dataclass
 from typing import Any
 
 import ray.exceptions
@@ -17,11 +19,43 @@ from offsft.protocols import SamplingParams
 from offsft.records import Completion
 
 
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """An engine's answer to a request of an OpenAI route, as the one message that crosses processes for it."""
+
+    status: int
+    """As HTTP has it."""
+    text: str
+    """The answer as OpenAI's JSON where `status` is 200, else one line that says what was wrong."""
+    kind: str
+    """What kind of error it is; empty for none."""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+async def whole_answer(handle: Any, route: str, request: Any) -> Whole:
+    """The answer of an engine to a request without a stream; `route` is `chat` or `completions`.
+
+    Cancelled, it has the engine abort the request.
+
+    Raises:
+        EngineError: the engine died or does not answer.
+    """
+    answer = handle.whole.remote(route, request)
+    try:
+        return await answer
+    except asyncio.CancelledError:
+        answer.cancel()
+        raise
+    except (ray.exceptions.RayError, RayServeException) as error:
+        raise engine_error(error) from error
+
+
 class HandleSampler:
     """Token ids in, token ids and log-probs out, of the model that a deployment of ray.serve.llm calls `model`."""
 
     def __init__(self, handle: Any, model: str, stop_token_ids: tuple[int, ...]) -> None:
-        self._handle = handle.options(stream=True)
+        self._handle = handle
         self._model = model
         self._stop_token_ids = list(stop_token_ids)
 
@@ -37,37 +71,29 @@ class HandleSampler:
         )
         return [
             Completion(
-                text=choice.text,
-                token_ids=list(choice.token_ids),
-                logprobs=list(choice.logprobs.token_logprobs),
-                finish_reason=choice.finish_reason or "aborted",
+                text=choice["text"],
+                token_ids=choice["token_ids"],
+                logprobs=choice["logprobs"]["token_logprobs"],
+                finish_reason=choice["finish_reason"] or "aborted",
             )
-            for choice in sorted(answer.choices, key=lambda choice: choice.index)
+            for choice in sorted(answer["choices"], key=lambda choice: choice["index"])
         ]
 
     async def score(self, prompt_ids: list[int], response_ids: list[int]) -> list[float]:
         ids = [*prompt_ids, *response_ids]
         answer = await self._ask(prompt=ids, max_tokens=1, temperature=0.0, prompt_logprobs=0)
-        positions = answer.choices[0].prompt_logprobs[len(prompt_ids) :]
-        return [position[token].logprob for position, token in zip(positions, response_ids, strict=True)]
+        positions = answer["choices"][0]["prompt_logprobs"][len(prompt_ids) :]
+        return [position[str(token)]["logprob"] for position, token in zip(positions, response_ids, strict=True)]
 
-    async def _ask(self, **fields: Any) -> Any:
+    async def _ask(self, **fields: Any) -> dict[str, Any]:
         # What a request leaves out would be taken from the model's generation config.
         neutral = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "return_token_ids": True}
         # An id of its own: by default it is that of the HTTP request, which may ask several things at once.
         request = CompletionRequest(model=self._model, request_id=uuid.uuid4().hex, **neutral, **fields)
-        answers = self._handle.completions.remote(request)
-        try:
-            # Without streaming there is one answer, and a second look lets the call end in order.
-            (answer,) = [answer async for answer in answers]
-        except asyncio.CancelledError:
-            answers.cancel()  # the engine aborts the request
-            raise
-        except (ray.exceptions.RayError, RayServeException) as error:
-            raise engine_error(error) from error
-        if not hasattr(answer, "choices"):  # then it is an error as OpenAI writes them
-            raise EngineError(f"the engine refused a request: {answer.error.message}")
-        return answer
+        answer = await whole_answer(self._handle, "completions", request)
+        if answer.status != 200:
+            raise EngineError(f"the engine refused a request: {answer.text}")
+        return json.loads(answer.text)
 
 
 def engine_error(error: Exception) -> EngineError:

@@ -147,6 +147,8 @@ def test_the_openai_client_gets_its_own_errors(service, client):
         client.chat.completions.create(model="base", messages=messages, seed=1)
     with pytest.raises(openai.BadRequestError, match="context"):
         client.chat.completions.create(model="base", messages=[{"role": "user", "content": "word " * 900}])
+    with pytest.raises(openai.BadRequestError, match="context"):
+        client.chat.completions.create(model="base", messages=[{"role": "user", "content": "word " * 900}], stream=True)
     with pytest.raises(openai.BadRequestError):
         client.chat.completions.create(model="base", messages="no list")
     big = httpx.post(f"{service.url}/v1/rewrite", content=b" " * 50 * 2**20, headers=HEADERS, timeout=120)

@@ -50,6 +50,18 @@ async def until(condition):
             await asyncio.sleep(0.01)
 
 
+def scope_of(route):
+    return {
+        "type": "http",
+        "method": "POST",
+        "path": route,
+        "raw_path": route.encode(),
+        "query_string": b"",
+        "headers": [(b"content-type", b"application/json")],
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+    }
+
+
 def test_events_tell_each_attempt_and_end_with_the_same_result():
     async def run():
         async with async_client(make_parts()) as client:
@@ -172,17 +184,7 @@ def test_a_client_that_goes_away_ends_its_sampling(route, body, tmp_path):
         async def send(message):
             pass
 
-        headers = [(b"content-type", b"application/json")]
-        scope = {
-            "type": "http",
-            "method": "POST",
-            "path": route,
-            "raw_path": route.encode(),
-            "query_string": b"",
-            "headers": headers,
-            "asgi": {"version": "3.0", "spec_version": "2.3"},
-        }
-        call = asyncio.ensure_future(app(scope, receive, send))
+        call = asyncio.ensure_future(app(scope_of(route), receive, send))
         await until(lambda: slow and slow[0].working)
         gone.set()
         await asyncio.wait_for(call, 30)
@@ -227,3 +229,98 @@ def test_an_engine_that_hangs_is_not_ready():
     assert ready.status_code == 503
     assert "base has not sampled a token within 0.3 s" in ready.json()["error"]["message"]
     assert alive.status_code == 200
+
+
+def test_an_engine_that_works_for_others_is_ready_although_the_canary_waits(monkeypatch):
+    monkeypatch.setattr("services.app._FRESH_S", 60.0)
+
+    class Busy:
+        """Lets the canary wait for good, and answers everybody else."""
+
+        def __init__(self, sampler):
+            self._sampler = sampler
+            self.asked = 0
+
+        async def sample(self, prompt_ids, *, n, params):
+            if params.max_tokens == 1:
+                self.asked += 1
+                await asyncio.Event().wait()
+            return await self._sampler.sample(prompt_ids, n=n, params=params)
+
+        async def score(self, prompt_ids, response_ids):
+            return await self._sampler.score(prompt_ids, response_ids)
+
+    async def run():
+        busy = []
+        parts = make_parts(models=[served(sampler=lambda prompts: busy.append(Busy(scripted(prompts))) or busy[0])])
+        async with async_client(parts) as client:
+            asking = asyncio.ensure_future(client.get("/readyz"))
+            await until(lambda: busy and busy[0].asked)
+            assert not asking.done()
+            await client.post("/v1/rewrite", json=problem("self"))
+            return await asking, await client.get("/readyz"), busy[0].asked
+
+    first, second, asked = asyncio.run(run())
+    assert (first.status_code, second.status_code) == (200, 200)
+    assert asked == 1, "the rewrite's output is proof enough for the second"
+
+
+def test_a_client_that_sends_slowly_holds_no_slot():
+    async def run():
+        parts = make_parts(active=1, queued=0)
+        app, rest, asked, sent = build_app(parts, on_serve=False), asyncio.Event(), asyncio.Event(), []
+        body = json.dumps(problem()).encode()
+        messages = [{"type": "http.request", "body": body[:9], "more_body": True}]
+
+        async def receive():
+            if messages:
+                return messages.pop()
+            if not rest.is_set():
+                asked.set()
+                await rest.wait()
+                return {"type": "http.request", "body": body[9:], "more_body": False}
+            await asyncio.Event().wait()
+
+        async def send(message):
+            sent.append(message)
+
+        slow = asyncio.ensure_future(app(scope_of("/v1/rewrite"), receive, send))
+        await asked.wait()
+        async with async_client(parts) as client:
+            other = await client.post("/v1/rewrite", json=problem())
+        rest.set()
+        await asyncio.wait_for(slow, 60)
+        return other.status_code, sent[0]["status"]
+
+    assert asyncio.run(run()) == (200, 200)
+
+
+def test_a_client_that_does_not_read_its_stream_is_gone_in_the_end(tmp_path, monkeypatch):
+    monkeypatch.setattr("services.streaming.UNREAD_S", 0.3)
+    log = tmp_path / "access.jsonl"
+
+    async def run():
+        parts = make_parts(access_log=str(log))
+        await parts.models.find(None).open()
+        messages = [{"type": "http.request", "body": json.dumps(problem(stream=True)).encode(), "more_body": False}]
+
+        async def receive():
+            if messages:
+                return messages.pop()
+            await asyncio.Event().wait()
+
+        async def send(message):
+            if message["type"] == "http.response.body":
+                await asyncio.Event().wait()
+
+        app = build_app(parts, on_serve=False)
+        call = asyncio.ensure_future(app(scope_of("/v1/rewrite"), receive, send))
+        await asyncio.wait([call], timeout=30)
+        assert call.done()
+        return parts
+
+    parts = asyncio.run(run())
+    assert parts.models.find(None).in_hand == 0
+    assert not parts.gate._slots.locked()
+    assert parts.gate._slots._value == parts.limits.active
+    assert json.loads(log.read_text())["status"] == 499
