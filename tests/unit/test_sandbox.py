@@ -16,6 +16,7 @@ from offsft.errors import ConfigError
 from offsft.records import Outcome, Problem
 from offsft.verify import open_verifier
 from offsft.verify.code import extract_code
+from offsft.verify.system_calls import seccomp_filter
 
 TESTS = "assert add(1, 2) == 3\nassert add(-1, 1) == 0"
 needs_bwrap = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed: no bwrap")
@@ -41,6 +42,8 @@ def outcome(code, tests=TESTS, **settings):
         ("```\nx = 1\n```", "x = 1\n"),
         ("def f():\n    return 1", "def f():\n    return 1"),
         ("```python\ndef f(): pass", "def f(): pass"),
+        ("So: ````py title=`x`\n1\n````", None),
+        ("````python\ndef f(): pass\n````", "def f(): pass\n"),
         ("```bash\nls\n```", None),
         ("The answer is 7.", None),
         ("7", None),
@@ -49,6 +52,11 @@ def outcome(code, tests=TESTS, **settings):
 )
 def test_the_code_of_a_response_is_found(response, code):
     assert extract_code(response)[0] == code
+
+
+@pytest.mark.parametrize("unit", ["`", "```a", "``` \t", "```\n", "` ", "```\ndef f(): pass\n"])
+def test_a_million_characters_of_any_shape_are_searched_in_one_walk(unit):
+    extract_code(unit * (1_000_000 // len(unit)))  # hours, if each fence looked through all the rest
 
 
 @needs_bwrap
@@ -334,6 +342,44 @@ def limits_raised():
     here = [os.getpid(), os.getppid()]
     tests = f"assert traced({here} + [1]) == []\nassert killed({here}) == []\nassert not limits_raised()"
     assert outcome(code, tests, timeout_s=5) == (Outcome.CORRECT, "all tests passed")
+
+
+@needs_bwrap
+def test_what_no_limit_counts_is_refused():
+    code = """
+import ctypes, os, platform
+libc = ctypes.CDLL(None, use_errno=True)
+def refused(call, *arguments):
+    return (getattr(libc, call)(*arguments), ctypes.get_errno()) == (-1, 1)
+def shared_memory(): return refused("shmget", 0, 2**26, 0o1600)  # stays in memory when it is mapped no more
+def new_namespaces(): return refused("unshare", 0x10000000 | 0x20000)  # in one's own, a file system has any size
+def mounted(): return refused("mount", b"none", b"/tmp", b"tmpfs", 0, b"size=4G")
+def key(): return refused("syscall", {"x86_64": 248, "aarch64": 217}[platform.machine()], b"user", b"x", b"y", 1, -3)
+def cloned():
+    pid = libc.syscall({"x86_64": 56, "aarch64": 220}[platform.machine()], 0x10000000 | 17, 0, 0, 0, 0)
+    if pid == 0: os._exit(0)
+    return pid == -1 and ctypes.get_errno() == 1
+def forked():
+    import subprocess, threading
+    thread = threading.Thread(target=int)
+    thread.start(), thread.join()
+    return subprocess.run(["/bin/true"]).returncode
+def ends_all_it_can():
+    os.kill(-1, 9)
+"""
+    tests = """
+assert shared_memory() and new_namespaces() and mounted() and key() and cloned()
+assert forked() == 0
+try: ends_all_it_can()
+except ProcessLookupError: pass
+"""
+    assert outcome(code, tests, timeout_s=5) == (Outcome.CORRECT, "all tests passed")
+
+
+def test_a_machine_whose_calls_are_unknown_is_refused():
+    assert len(seccomp_filter("x86_64")) % 8 == len(seccomp_filter("aarch64")) % 8 == 0
+    with pytest.raises(ConfigError, match="runs on x86_64 and aarch64, not on riscv64"):
+        seccomp_filter("riscv64")
 
 
 def test_a_missing_bubblewrap_is_an_error_that_says_so(monkeypatch):
