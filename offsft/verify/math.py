@@ -35,6 +35,8 @@ _STATED = re.compile(
 )
 _SENTENCE_END = re.compile(r"[.!?](?:\s|$)|,?\s+(?:and\s+)?(?:which|because|since|so|as|meaning)\b")
 _WORD_PI = re.compile(r"(?<![A-Za-z\\])pi(?![A-Za-z])")
+# Between letters and digits a space says something (`1 1/2`, `\pi r`); beside any other sign it is typesetting.
+_IDLE_SPACE = re.compile(r"(?<![^\W_])\s+|\s+(?![^\W_])")
 
 
 def final_answer(response: str) -> str | None:
@@ -101,7 +103,7 @@ def equal(found: str, reference: str, tolerance: Tolerance = EXACT) -> bool:
     Units must not differ. With a tolerance, numbers may differ by it, alone and as parts of a structure.
     """
     found, reference = found.strip(), reference.strip()
-    if found == reference:
+    if found == reference or _IDLE_SPACE.sub("", found) == _IDLE_SPACE.sub("", reference):
         return True
     if max(len(found), len(reference)) > _STRUCTURE_CHARACTERS:
         return False

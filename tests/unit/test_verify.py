@@ -96,6 +96,13 @@ def problem(answer="7"):
         ("2ab", "2", False),
         ("2 pi", "2", False),
         ("2 pi", "2\\pi", True),
+        # space that is typesetting, and space that says something
+        ("10, \\!080", "10,\\!080", True),
+        ("58, 500", "58,500", True),
+        ("t(0, 4]", "t(0,4]", True),
+        ("m_{\\max }= n^{2}", "m_{\\max }=n^{2}", True),
+        ("11/2", "1 1/2", False),
+        ("1 2", "12", False),
         # several answers, or words around one, are not that one
         ("3, 4", "4", False),
         ("4, 3", "3, 4", True),
