@@ -40,6 +40,8 @@ FRAGMENTS = [
 ]  # fmt: skip
 EXPLOSIVE = ["^{9^{9^9}}", "10**10**10", "(9**9)!", "9" * 400, "\\frac{" * 100]
 """Rare, one part of a text in 10,000, since each may cost the verifier a process and its time limit."""
+MOST_CHARACTERS = 300
+"""Of a reference answer, in the process of the fuzzer; the verifier has all of it."""
 IN_FLIGHT = 32
 """Texts that the verifier has at once, as in a job: one that takes its whole time limit does not hold up the others."""
 
@@ -117,6 +119,9 @@ def verifier_target() -> Target:
     from offsft.config import Verify
     from offsft.records import Problem
     from offsft.verify import open_verifier
+    from offsft.verify.math import final_answer
+    from offsft.verify.quantity import read
+    from offsft.verify.structure import parts
 
     verifier = open_verifier(Verify(timeout_s=2))
     loop = asyncio.new_event_loop()
@@ -137,6 +142,10 @@ def verifier_target() -> Target:
         response, answer = text_of(data), text_of(data)
         if not data.ConsumeBool():  # most texts state no answer, and leave braces open: half of them do and are closed
             response = "\\boxed{" + response + "}" * max(1, 1 + response.count("{") - response.count("}"))
+        # The judging processes' coverage is not seen here: what they begin with guides the mutation in their place.
+        for text in (final_answer(response) or "", answer[:MOST_CHARACTERS]):
+            parts(text)
+            read(text)
         pending.add(loop.create_task(judged(response, answer or "0")))
         return finished(asyncio.FIRST_COMPLETED) if len(pending) == IN_FLIGHT else []
 
