@@ -196,10 +196,14 @@ def _equal_by_math_verify(found: str, reference: str, tolerance: Tolerance) -> b
 
 
 def _lacks_variables(parsed: object, text: str) -> bool:
-    """Whether math-verify read a number where the text names a quantity such as `E_{1}`, which it sometimes drops."""
+    """Whether math-verify read a number where the text names a quantity such as `E_{1}`, which it sometimes drops.
+
+    Of an equation the number is what stands behind the sign, so that its name may go.
+    """
     from sympy import Expr
 
-    return isinstance(parsed, Expr) and not parsed.free_symbols and _SUBSCRIPTED.search(text) is not None
+    names = "=" not in text and _SUBSCRIPTED.search(text) is not None
+    return names and isinstance(parsed, Expr) and not parsed.free_symbols
 
 
 def _close(gold: object, target: object, tolerance: Tolerance) -> bool:

@@ -32,22 +32,6 @@ def always_right(prompts):
     return ScriptedSampler(script, encode=prompts.response, decode=prompts._tokenizer.decode)
 
 
-def coder(prompts):
-    """Adds whatever it is asked for, which is right for `add_...` alone; copies what it is shown, and gives up on `at_most_...`."""
-
-    def script(prompt, number):
-        asked = re.search(r"function ((?!double)\w+?)_(\d+)\(x\)", prompt)
-        assert asked is not None, prompt
-        blocks = re.findall(r"```python\n.*?```", prompt, re.DOTALL)
-        if asked[1] == "at_most":
-            return "I do not know."
-        if len(blocks) == 2:  # the example, and the expert's solution
-            return f"Here it is:\n{blocks[1]}"
-        return f"```python\ndef {asked[1]}_{asked[2]}(x):\n    return x + {asked[2]}\n```"
-
-    return ScriptedSampler(script, encode=prompts.response, decode=prompts._tokenizer.decode)
-
-
 def must_not_start(prompts):
     raise AssertionError("an engine was started although all was done")
 

@@ -2,7 +2,9 @@
 
 import asyncio
 import http.server
+import json
 import os
+import re
 import shutil
 import threading
 import uuid
@@ -11,13 +13,21 @@ from pathlib import Path
 import psutil
 import pytest
 
-from offsft.config import Verify
+from benchmarks.byte_tokenizer import byte_tokenizer
+from offsft.cascade import cascade_settings, rewrite
+from offsft.config import Fields, Verify
+from offsft.demo.code_problems import KINDS, generate_code
 from offsft.errors import ConfigError
+from offsft.problems import RawRow, parse
+from offsft.prompts import Prompts
+from offsft.recipes import load
 from offsft.records import Outcome, Problem
+from offsft.sampling.scripted import ScriptedSampler
 from offsft.verify import open_verifier
 from offsft.verify.code import extract_code
 from offsft.verify.system_calls import seccomp_filter
 
+ROOT = Path(__file__).parents[2]
 TESTS = "assert add(1, 2) == 3\nassert add(-1, 1) == 0"
 needs_bwrap = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed: no bwrap")
 
@@ -202,7 +212,8 @@ def test_a_solution_that_names_functions_like_builtins_does_not_judge_itself():
     ],
 )
 def test_time_memory_and_output_are_limited(code, expected):
-    assert outcome(code, timeout_s=2)[0] is expected
+    limit_s = 2 if expected is Outcome.TIMEOUT else 20  # a busy machine may take its time to fill the memory
+    assert outcome(code, timeout_s=limit_s)[0] is expected
 
 
 @needs_bwrap
@@ -390,8 +401,6 @@ def test_a_missing_bubblewrap_is_an_error_that_says_so(monkeypatch):
 
 @needs_bwrap
 def test_generated_problems_of_code_are_solved_by_their_solutions_only():
-    from offsft.demo.code_problems import KINDS, generate_code
-
     rows = generate_code(200, split="train", seed=0)
     assert generate_code(200, split="train", seed=0) == rows
     held_out = {row["problem"] for row in generate_code(100, split="held_out", seed=0)}
@@ -405,3 +414,43 @@ def test_generated_problems_of_code_are_solved_by_their_solutions_only():
     code = "\n".join(row["solution"].removeprefix("```python\n").removesuffix("\n```") for row in rows[:20])
     assert outcome(code, "\n".join(row["tests"] for row in rows[:20]))[0] is Outcome.CORRECT
     assert outcome(code, rows[-1]["tests"])[0] is Outcome.WRONG
+
+
+def adder(prompt, number):
+    """Adds whatever it is asked for, which is right for `add_...` alone; copies what it is shown; gives up on `at_most_...`."""
+    asked = re.search(r"function ((?!double)\w+?)_(\d+)\(x\)", prompt)
+    assert asked is not None, prompt
+    if asked[1] == "at_most":
+        return "I do not know."
+    blocks = re.findall(r"```python\n.*?```", prompt, re.DOTALL)
+    if len(blocks) == 2:  # the example, and the expert's solution
+        return f"Here it is:\n{blocks[1]}"
+    return f"```python\ndef {asked[1]}_{asked[2]}(x):\n    return x + {asked[2]}\n```"
+
+
+@needs_bwrap
+def test_the_recipe_for_code_keeps_what_its_tests_pass():
+    settings = ["rewrite.self_waves=[1]", "rewrite.max_tokens=400", "model.context_tokens=2048"]  # a token a byte
+    recipe = load(ROOT / "jobs" / "recipes" / "code.yaml", settings)
+    tokenizer = byte_tokenizer()
+    prompts = Prompts(tokenizer, recipe.prompt)
+    sampler = ScriptedSampler(adder, encode=prompts.response, decode=tokenizer.decode)
+    problems = [
+        parse(RawRow("f", n, json.dumps(row).encode()), "own", Fields(tests="tests"), recipe.domain)
+        for n, row in enumerate(generate_code(6, split="train", seed=0))
+    ]
+
+    async def rewritten():
+        async with open_verifier(recipe.verify) as verifier:
+            of = {"prompts": prompts, "sampler": sampler, "verifier": verifier}
+            return [
+                await rewrite(p, **of, settings=cascade_settings(recipe.rewrite, recipe.model.context_tokens))
+                for p in problems
+            ]
+
+    sources = {}
+    for done in asyncio.run(rewritten()):
+        name = done.problem.partition("function ")[2].rpartition("(")[0].rpartition("_")[0]
+        sources.setdefault(name, set()).add(str(done.source))
+    kinds = {"add": {"self"}, "at_most": {"expert"}, "add_to_all": {"guided"}, "subtract": {"guided"}}
+    assert sources == kinds

@@ -110,6 +110,7 @@ def problem(answer="7"):
         ("\\frac{2}{3}", "\\frac{1}{3} E_{1}+\\frac{2}{3} E_{2}", False),
         ("\\frac{1}{3} E_{1}", "\\frac{1}{3}", False),
         ("x_1 = 3", "3", True),
+        ("\\angle B A_{1}=90", "\\angle B A_{1}=90^\\circ", True),
         ("2 pi", "2", False),
         ("2 pi", "2\\pi", True),
         # space that is typesetting, and space that says something
