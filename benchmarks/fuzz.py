@@ -22,10 +22,11 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-LIMIT_S = 30
+LIMIT_S = 60
 LIMIT_MB = 4000
 SEEDS = 200
 """Random inputs to begin with."""
@@ -38,10 +39,32 @@ FRAGMENTS = [
     *("\0", "\ud800", "\u202e", "𝟙", "<|im_end|>", "<|endoftext|>", "__import__('os')", "lambda: 0"),
 ]  # fmt: skip
 EXPLOSIVE = ["^{9^{9^9}}", "10**10**10", "(9**9)!", "9" * 400, "\\frac{" * 100]
-"""Rare, since each may cost the verifier a process and its time limit."""
+"""Rare, one part of a text in 10,000, since each may cost the verifier a process and its time limit."""
+MOST_CHARACTERS = 300
+"""Of a reference answer, in the process of the fuzzer; the verifier has all of it."""
+IN_FLIGHT = 32
+"""Texts that the verifier has at once, as in a job: one that takes its whole time limit does not hold up the others."""
 
 
-def rows_target() -> tuple[Callable[[Any], str], Callable[[], None]]:
+@dataclass(frozen=True, slots=True)
+class Target:
+    """`one` begins an input and returns the outcomes, each with its seconds, of those that are done since; `end` the rest."""
+
+    one: Callable[[Any], list[tuple[str, float]]]
+    end: Callable[[], list[tuple[str, float]]] = list
+
+
+def timed(judge: Callable[[Any], str]) -> Target:
+    """A target that is done with each input at once."""
+
+    def one(data: Any) -> list[tuple[str, float]]:
+        begun_s = time.monotonic()
+        return [(judge(data), time.monotonic() - begun_s)]
+
+    return Target(one)
+
+
+def rows_target() -> Target:
     from offsft.config import Fields
     from offsft.problems import RawRow, parse
     from offsft.records import Problem
@@ -78,10 +101,10 @@ def rows_target() -> tuple[Callable[[Any], str], Callable[[], None]]:
             text.encode("utf-8")
         return "problem"
 
-    return one, lambda: None
+    return timed(one)
 
 
-def answer_target() -> tuple[Callable[[Any], str], Callable[[], None]]:
+def answer_target() -> Target:
     from offsft.verify.math import final_answer
 
     def one(data: Any) -> str:
@@ -89,25 +112,49 @@ def answer_target() -> tuple[Callable[[Any], str], Callable[[], None]]:
         assert found is None or found.strip()
         return "none" if found is None else "answer"
 
-    return one, lambda: None
+    return timed(one)
 
 
-def verifier_target() -> tuple[Callable[[Any], str], Callable[[], None]]:
+def verifier_target() -> Target:
     from offsft.config import Verify
     from offsft.records import Problem
     from offsft.verify import open_verifier
+    from offsft.verify.math import final_answer
+    from offsft.verify.quantity import read
+    from offsft.verify.structure import parts
 
     verifier = open_verifier(Verify(timeout_s=2))
     loop = asyncio.new_event_loop()
+    pending: set[asyncio.Task[tuple[str, float]]] = set()
 
-    def one(data: Any) -> str:
+    async def judged(response: str, answer: str) -> tuple[str, float]:
+        begun_s = time.monotonic()
+        verdict = await verifier(response, Problem("0", "p", "s", answer))
+        return str(verdict.outcome), time.monotonic() - begun_s
+
+    def finished(when: str) -> list[tuple[str, float]]:
+        done, waiting = loop.run_until_complete(asyncio.wait(pending, timeout=LIMIT_S, return_when=when))
+        assert done, f"none of {len(waiting)} texts was judged within {LIMIT_S} s"
+        pending.intersection_update(waiting)
+        return [task.result() for task in done]
+
+    def one(data: Any) -> list[tuple[str, float]]:
         response, answer = text_of(data), text_of(data)
-        if data.ConsumeBool():  # most texts state no answer: half of them do
-            response = f"\\boxed{{{response}}}"
-        verdict = loop.run_until_complete(verifier(response, Problem("0", "p", "s", answer or "0")))
-        return str(verdict.outcome)
+        if not data.ConsumeBool():  # most texts state no answer, and leave braces open: half of them do and are closed
+            response = "\\boxed{" + response + "}" * max(1, 1 + response.count("{") - response.count("}"))
+        # The judging processes' coverage is not seen here: what they begin with guides the mutation in their place.
+        for text in (final_answer(response) or "", answer[:MOST_CHARACTERS]):
+            parts(text)
+            read(text)
+        pending.add(loop.create_task(judged(response, answer or "0")))
+        return finished(asyncio.FIRST_COMPLETED) if len(pending) == IN_FLIGHT else []
 
-    return one, verifier.close
+    def end() -> list[tuple[str, float]]:
+        found = finished(asyncio.ALL_COMPLETED)
+        verifier.close()
+        return found
+
+    return Target(one, end)
 
 
 TARGETS = {"rows": rows_target, "answer": answer_target, "verifier": verifier_target}
@@ -116,11 +163,11 @@ TARGETS = {"rows": rows_target, "answer": answer_target, "verifier": verifier_ta
 def text_of(data: Any) -> str:
     """Text of fragments that mean something to the readers, and of arbitrary characters."""
     parts = []
-    for _ in range(data.ConsumeIntInRange(0, 12)):
-        kind = data.ConsumeIntInRange(0, 999)
-        if kind < 750:
+    for _ in range(data.ConsumeIntInRange(1, 12)):
+        kind = data.ConsumeIntInRange(0, 9999)
+        if kind < 7500:
             parts.append(data.PickValueInList(FRAGMENTS))
-        elif kind == 999:
+        elif kind == 9999:
             parts.append(data.PickValueInList(EXPLOSIVE))
         else:
             parts.append(data.ConsumeUnicode(data.ConsumeIntInRange(0, 60)))
@@ -133,33 +180,39 @@ def fuzz(target: str, inputs: int, seed: int, result: Path) -> None:
 
     atheris: Any = importlib.import_module("atheris")  # its stubs name nothing of what is used here
     with atheris.instrument_imports(include=["offsft"]):
-        one, close = TARGETS[target]()
+        under_test = TARGETS[target]()
     outcomes: Counter[str] = Counter()
-    slowest_s, started_s, first_mb = 0.0, time.monotonic(), 0.0
+    given, slowest_s, started_s, first_mb = 0, 0.0, time.monotonic(), 0.0
 
     def memory_mb() -> float:
         this = psutil.Process()
         return sum(process.memory_info().rss for process in (this, *this.children(recursive=True))) / 2**20
 
+    def count(done: list[tuple[str, float]]) -> None:
+        nonlocal slowest_s
+        for outcome, seconds in done:
+            outcomes[outcome] += 1
+            slowest_s = max(slowest_s, seconds)
+
     def test(raw: bytes) -> None:
-        nonlocal slowest_s, first_mb
-        if outcomes.total() == inputs:  # libFuzzer runs its whole corpus, however few are asked for
+        nonlocal given, first_mb
+        if given == inputs:  # libFuzzer runs its whole corpus, however few are asked for
             return
-        begun_s = time.monotonic()
-        outcomes[one(atheris.FuzzedDataProvider(raw))] += 1
-        slowest_s = max(slowest_s, time.monotonic() - begun_s)
-        if outcomes.total() == max(1, inputs // 10):
+        given += 1
+        count(under_test.one(atheris.FuzzedDataProvider(raw)))
+        if given == max(1, inputs // 10):
             first_mb = memory_mb()
-        if outcomes.total() == inputs:
+        if given == inputs:
+            last_mb = memory_mb()
+            count(under_test.end())
             found = {
-                "inputs": inputs,
+                "inputs": outcomes.total(),
                 "outcomes": dict(outcomes.most_common()),
                 "slowest_ms": round(1000 * slowest_s),
-                "growth_mb": round(memory_mb() - first_mb),
+                "growth_mb": round(last_mb - first_mb),
                 "seconds": round(time.monotonic() - started_s),
             }
             result.write_text(json.dumps(found))
-            close()
 
     corpus = result.parent / "corpus"
     corpus.mkdir()

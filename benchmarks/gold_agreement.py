@@ -23,13 +23,37 @@ ANSWERS: dict[str, Callable[[dict[str, Any]], str]] = {
     "amc23": lambda row: str(row["answer"]),
     "gsm8k_test": lambda row: row["answer"].rpartition("####")[2].strip(),
 }
+_UNICODE = {
+    "\\pi": "π",
+    "\\infty": "∞",
+    "\\cdot": "·",
+    "\\times": "×",
+    "\\pm": "±",
+    "\\cup": "∪",
+    "\\theta": "θ",
+    "\\in": "∈",
+    "-": "−",
+}
 NOTATIONS: dict[str, Callable[[str], str]] = {
     "as given": lambda answer: answer,
-    "in dollars": lambda answer: f"${answer.replace('$', '')}$",
+    "in dollars": lambda answer: f"${_without_dollars(answer)}$",
     "dfrac": lambda answer: answer.replace("\\frac", "\\dfrac"),
+    "tfrac": lambda answer: answer.replace("\\frac", "\\tfrac"),
     "spaces": lambda answer: re.sub(r"(?<=[,=+])(?! )", " ", answer),
-    "display": lambda answer: f"\\displaystyle {answer.replace('$', '')}",
-}
+    "no spaces": lambda answer: re.sub(r"(?<=[^\w\s]) +(?=[^\w\s])", "", answer),
+    "display": lambda answer: f"\\displaystyle {_without_dollars(answer)}",
+    "left and right": lambda answer: re.sub(r"(?<!\\right)([)\]])", r"\\right\1", re.sub(r"(?<!\\left)([(\[])", r"\\left\1", answer)),
+    "thousands": lambda answer: re.sub(r"(?<![\d.,{^\\!])(\d{1,3})(\d{3})(?![\d}])", r"\1{,}\2", answer),
+    "full stop": lambda answer: f"{answer}.",
+    "slash": lambda answer: re.sub(r"(?<![\d}])\\[dt]?frac\{(\d+)\}\{(\d+)\}", r"(\1/\2)", answer),
+    "Unicode": lambda answer: re.sub(r"\\[a-z]+(?![A-Za-z])|-", lambda sign: _UNICODE.get(sign[0], sign[0]), answer),
+}  # fmt: skip
+"""Other ways to write the same; each keeps the meaning of every answer that it changes."""
+
+
+def _without_dollars(answer: str) -> str:
+    """Without the signs that begin and end mathematics; a currency's, `\\$`, stays."""
+    return re.sub(r"(?<!\\)\$", "", answer)
 
 
 async def disagreements(folder: Path) -> tuple[int, list[dict[str, str]]]:

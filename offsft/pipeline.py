@@ -125,7 +125,7 @@ def _check_hub_name(model: Model, setting: str) -> str:
     from transformers import AutoConfig
 
     try:
-        AutoConfig.from_pretrained(model.path, revision=model.revision)
+        AutoConfig.from_pretrained(model.path, revision=model.revision, trust_remote_code=False)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(

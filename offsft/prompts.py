@@ -128,7 +128,20 @@ def _filled(template: str, problem: Problem) -> str:
 
 
 def load_prompts(model: str, revision: str | None, templates: Prompt) -> Prompts:
-    """Prompts for the tokenizer of a model folder, s3:// URL or Hugging Face name."""
+    """Prompts for the tokenizer of a model folder, s3:// URL or Hugging Face name.
+
+    Raises:
+        ModelError: there is no tokenizer that can be loaded without running code that came with it, or no chat template.
+    """
     from transformers import AutoTokenizer
 
-    return Prompts(AutoTokenizer.from_pretrained(fetched(model), revision=revision), templates)
+    try:
+        # Left out, transformers would ask at a terminal whether to run the model's own code.
+        tokenizer = AutoTokenizer.from_pretrained(fetched(model), revision=revision, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ModelError(
+            f"the tokenizer of {model} cannot be loaded: {reason} (code that comes with a model is never run; use one"
+            " that transformers knows by itself)"
+        ) from None
+    return Prompts(tokenizer, templates)

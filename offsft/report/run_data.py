@@ -34,9 +34,9 @@ class Carried:
     total: int = 0
     characters: int = 0
 
-    @property
-    def full(self) -> bool:
-        return len(self.rows) >= MAX_ROWS or self.characters >= MAX_ROW_CHARACTERS
+    def full(self, tables: int = 1) -> bool:
+        """Whether the page's limits are reached, which so many tables share evenly."""
+        return tables * len(self.rows) >= MAX_ROWS or tables * self.characters >= MAX_ROW_CHARACTERS
 
     def add(self, row: dict[str, Any]) -> None:
         """Keep the row, its texts cut."""
@@ -101,20 +101,23 @@ def read_answers(evaluation: StoragePath) -> Carried | None:
 def read_samples(evaluation: StoragePath, models: list[str], suites: set[str]) -> Carried:
     """Answered problems of these suites, one row for each problem and model, in turns of a file of each model.
 
-    A row holds model, suite, id, problem, answer, `samples` and `greedy` as in EVALUATION_SCHEMA.
+    Each suite has an equal share of what the page carries. A row holds model, suite, id, problem, answer, `samples` and
+    `greedy` as in EVALUATION_SCHEMA.
     """
-    carried = Carried()
+    found = {suite: Carried() for suite in suites}
     columns = ["id", "suite", "problem", "answer", "samples", "greedy"]
     batches = [_batches(evaluation / model, columns) for model in models]
     for turn in zip_longest(*batches):
         for model, batch in zip(models, turn, strict=True):
             for row in batch.to_pylist() if batch is not None else []:
                 if row["suite"] in suites:
+                    carried = found[row["suite"]]
                     carried.total += 1
-                    if not carried.full:
+                    if not carried.full(len(suites)):
                         carried.add({"model": model, **row})
-    carried.rows.sort(key=lambda row: (row["suite"], row["id"], models.index(row["model"])))
-    return carried
+    rows = [row for carried in found.values() for row in carried.rows]
+    rows.sort(key=lambda row: (row["suite"], row["id"], models.index(row["model"])))
+    return Carried(rows, sum(carried.total for carried in found.values()))
 
 
 def read_quarantine(folders: list[StoragePath]) -> Carried:
@@ -174,10 +177,10 @@ def cut_texts(value: Any) -> Any:
 
 
 def _carry(carried: Carried, batch: pa.RecordBatch, extra: dict[str, np.ndarray] | None = None) -> None:
-    if carried.full:
+    if carried.full():
         return
     for index, row in enumerate(batch.to_pylist()):
-        if carried.full:
+        if carried.full():
             return
         carried.add(row | {name: _finite(float(values[index])) for name, values in (extra or {}).items()})
 

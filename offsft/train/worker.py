@@ -263,13 +263,14 @@ def _load(spec: WorkerSpec) -> Any:
         revision=spec.revision,
         dtype=getattr(torch, spec.dtype),
         use_safetensors=None if spec.pickled_weights else True,
+        trust_remote_code=False,
     )
 
 
 def _load_tokenizer(spec: WorkerSpec) -> Any:
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(spec.model, revision=spec.revision)
+    return AutoTokenizer.from_pretrained(spec.model, revision=spec.revision, trust_remote_code=False)
 
 
 def _export(spec: WorkerSpec, model: Any, weights: dict[str, torch.Tensor]) -> None:

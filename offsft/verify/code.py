@@ -3,7 +3,8 @@
 The solution runs in a process that is asked for values and sees neither tests nor expected values; the tests run in
 another one and compare. So a solution cannot forge a result: not by leaving, printing, or patching, for what judges is
 not in its process. Each process has its own namespaces (no network, no other process, no home), a read-only file
-system with a small private `/tmp`, and limits; both are killed, with all that they have started, when time is up.
+system with a small private `/tmp`, limits, and a filter of system calls; both are killed, with all that they have
+started, when time is up.
 """
 
 import ast
@@ -18,6 +19,8 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +28,10 @@ from offsft.config import Verify
 from offsft.errors import ConfigError
 from offsft.protocols import Verdict
 from offsft.records import Outcome, Problem
+from offsft.verify.system_calls import seccomp_filter
 
-_FENCE = re.compile(r"```[ \t]*(?P<language>[A-Za-z0-9+#]*)[^\n]*\n(?P<code>.*?)(?:```|\Z)", re.DOTALL)
+# Nothing is tried twice (`*+`): 100,000 backticks or spaces would hold up the engine that waits for this.
+_FENCE = re.compile(r"(?<!`)`{3,}+[ \t]*+(?P<language>[A-Za-z0-9+#]*+)[^\n`]*+\n(?P<code>.*?)(?:```|\Z)", re.DOTALL)
 _DEFINES = re.compile(r"^(?:async def|def|class)\s", re.MULTILINE)
 _START_S = 60.0
 """Longest start of two processes; it does not count as time of the solution."""
@@ -163,15 +168,28 @@ def _sandboxed(
     }
     start = f"import sys; sys.path.insert(0, '/code'); from offsft.verify.sandbox.{name} import main; main()"
     python = [_python(), "-I", "-S", "-B", "-c", start, json.dumps(limits), *map(str, channel)]
-    return subprocess.Popen(
-        [*_bubblewrap(settings.code.file_mb), *python],
-        stdin=stdin,
-        stdout=stdout,
-        stderr=subprocess.DEVNULL,
-        pass_fds=channel,
-        # bubblewrap's own process stands in the sandbox's /proc, and its environment with it.
-        env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
-    )
+    with _filter() as refused:
+        return subprocess.Popen(
+            [*_bubblewrap(settings.code.file_mb, refused), *python],
+            stdin=stdin,
+            stdout=stdout,
+            stderr=subprocess.DEVNULL,
+            pass_fds=(*channel, refused),
+            # bubblewrap's own process stands in the sandbox's /proc, and its environment with it.
+            env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
+        )
+
+
+@contextmanager
+def _filter() -> Iterator[int]:
+    """A descriptor from which bubblewrap reads the filter of system calls."""
+    read, write = os.pipe()
+    try:
+        os.write(write, seccomp_filter())  # less than a pipe holds
+        os.close(write)
+        yield read
+    finally:
+        os.close(read)
 
 
 def _python() -> str:
@@ -188,8 +206,17 @@ def _is_system(base: Path) -> bool:
     return base == Path("/usr") or Path("/usr") in base.parents
 
 
-def _bubblewrap(file_mb: int) -> list[str]:
-    command = ["bwrap", "--die-with-parent", "--new-session", "--unshare-ipc", "--unshare-pid", "--unshare-net"]
+def _bubblewrap(file_mb: int, refused: int) -> list[str]:
+    command = [
+        "bwrap",
+        "--seccomp",
+        str(refused),
+        "--die-with-parent",
+        "--new-session",
+        "--unshare-ipc",
+        "--unshare-pid",
+        "--unshare-net",
+    ]
     command += ["--unshare-uts", "--unshare-cgroup-try", "--hostname", "sandbox", "--cap-drop", "ALL"]
     if os.geteuid() == 0:
         # Root's processes are not counted against any limit: what runs inside becomes another user first.
@@ -227,7 +254,9 @@ def _check_bubblewrap() -> None:
             "verify.kind=code needs bubblewrap, and there is no bwrap on the PATH; install it (Debian and Ubuntu:"
             " apt-get install bubblewrap) on every node that holds an engine"
         )
-    tried = subprocess.run([*_bubblewrap(1), _python(), "-I", "-S", "-c", ""], capture_output=True, text=True, env={})
+    with _filter() as refused:
+        command = [*_bubblewrap(1, refused), _python(), "-I", "-S", "-c", ""]
+        tried = subprocess.run(command, capture_output=True, text=True, env={}, pass_fds=(refused,))
     if tried.returncode:
         said = " ".join(tried.stderr.split())[:300]
         raise ConfigError(

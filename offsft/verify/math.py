@@ -35,6 +35,15 @@ _STATED = re.compile(
 )
 _SENTENCE_END = re.compile(r"[.!?](?:\s|$)|,?\s+(?:and\s+)?(?:which|because|since|so|as|meaning)\b")
 _WORD_PI = re.compile(r"(?<![A-Za-z\\])pi(?![A-Za-z])")
+_THOUSANDS = re.compile(r"(?<=\d)\{,\}(?=\d{3}(?!\d))")
+_ROOT = re.compile(r"√\s*(\d+|[A-Za-z]|\([^()]*\))")
+_SIGNS = str.maketrans(
+    {"π": "\\pi ", "θ": "\\theta ", "∞": "\\infty ", "·": "\\cdot ", "⋅": "\\cdot ", "×": "\\times ", "−": "-"}
+    | {"≤": "\\le ", "≥": "\\ge ", "≠": "\\ne ", "±": "\\pm ", "∪": "\\cup ", "∈": "\\in "}
+)
+_SUBSCRIPTED = re.compile(r"(?<![A-Za-z\\])[A-Za-z]_")
+# Between letters and digits a space says something (`1 1/2`, `\pi r`); beside any other sign it is typesetting.
+_IDLE_SPACE = re.compile(r"(?<![^\W_])\s+|\s+(?![^\W_])")
 
 
 def final_answer(response: str) -> str | None:
@@ -100,8 +109,8 @@ def equal(found: str, reference: str, tolerance: Tolerance = EXACT) -> bool:
 
     Units must not differ. With a tolerance, numbers may differ by it, alone and as parts of a structure.
     """
-    found, reference = found.strip(), reference.strip()
-    if found == reference:
+    found, reference = _in_latex(found), _in_latex(reference)
+    if found == reference or _IDLE_SPACE.sub("", found) == _IDLE_SPACE.sub("", reference):
         return True
     if max(len(found), len(reference)) > _STRUCTURE_CHARACTERS:
         return False
@@ -116,6 +125,11 @@ def equal(found: str, reference: str, tolerance: Tolerance = EXACT) -> bool:
             return all(equal(a, b, tolerance) for a, b in zip(left.items, right.items, strict=True))
         return _paired(left.items, right.items, tolerance)
     return _equal_single(found, reference, tolerance)
+
+
+def _in_latex(text: str) -> str:
+    """The text with Unicode's signs as LaTeX has them, and no `{,}` in numbers."""
+    return _ROOT.sub(r"\\sqrt{\1}", _THOUSANDS.sub("", text.strip()).translate(_SIGNS)).strip()
 
 
 def _paired(left: list[str], right: list[str], tolerance: Tolerance) -> bool:
@@ -167,6 +181,8 @@ def _equal_by_math_verify(found: str, reference: str, tolerance: Tolerance) -> b
     gold = parse(f"\\boxed{{{reference}}}", extraction_config=configs, parsing_timeout=0)
     target = parse(f"\\boxed{{{found}}}", extraction_config=configs, parsing_timeout=0)
     for one, other in product(gold, target):
+        if _lacks_variables(one, reference) or _lacks_variables(other, found):
+            continue
         try:
             if verify(one, other, float_rounding=_DECIMAL_PLACES, timeout_seconds=0, raise_on_error=True):
                 return True
@@ -177,6 +193,17 @@ def _equal_by_math_verify(found: str, reference: str, tolerance: Tolerance) -> b
         except Exception:  # sympy raises of all kinds: what it cannot compare is not equal
             continue
     return False
+
+
+def _lacks_variables(parsed: object, text: str) -> bool:
+    """Whether math-verify read a number where the text names a quantity such as `E_{1}`, which it sometimes drops.
+
+    Of an equation the number is what stands behind the sign, so that its name may go.
+    """
+    from sympy import Expr
+
+    names = "=" not in text and _SUBSCRIPTED.search(text) is not None
+    return names and isinstance(parsed, Expr) and not parsed.free_symbols
 
 
 def _close(gold: object, target: object, tolerance: Tolerance) -> bool:

@@ -13,6 +13,7 @@ from offsft.evaluate.table import comma_separated, evaluation_table, markdown, w
 from offsft.pipeline import named_models
 from offsft.recipes import contamination_settings, evaluation_settings, load
 from offsft.report.evaluation_page import write_evaluation_page
+from offsft.report.run_data import read_samples
 from offsft.rewrite.tables import EVALUATION_SCHEMA
 
 HOSTILE = "</script><script>window.injected = 1</script> {{ 7 * 7 }}"
@@ -84,6 +85,18 @@ def test_the_page_carries_each_problem_of_each_model_as_text(results, tmp_path):
     assert "25.0 (0.0 to 50.0)" in page
     assert "http-equiv" in page
     assert "after less base" in page
+
+
+def test_suites_share_what_the_page_has_room_for(results, tmp_path, monkeypatch):
+    monkeypatch.setattr("offsft.report.run_data.MAX_ROWS", 4)
+    for model, table in results.items():
+        (tmp_path / model).mkdir()
+        pq.write_table(table, tmp_path / model / "0.parquet")
+    carried = read_samples(tmp_path, ["base", "after"], {"a", "b"})
+    assert [(row["suite"], row["model"]) for row in carried.rows] == [
+        ("a", "base"), ("a", "base"), ("b", "base"), ("b", "after")
+    ]  # fmt: skip
+    assert carried.total == 6
 
 
 def test_short_settings_of_the_job():

@@ -2,7 +2,9 @@
 
 import asyncio
 import http.server
+import json
 import os
+import re
 import shutil
 import threading
 import uuid
@@ -11,12 +13,21 @@ from pathlib import Path
 import psutil
 import pytest
 
-from offsft.config import Verify
+from benchmarks.byte_tokenizer import byte_tokenizer
+from offsft.cascade import cascade_settings, rewrite
+from offsft.config import Fields, Verify
+from offsft.demo.code_problems import KINDS, generate_code
 from offsft.errors import ConfigError
+from offsft.problems import RawRow, parse
+from offsft.prompts import Prompts
+from offsft.recipes import load
 from offsft.records import Outcome, Problem
+from offsft.sampling.scripted import ScriptedSampler
 from offsft.verify import open_verifier
 from offsft.verify.code import extract_code
+from offsft.verify.system_calls import seccomp_filter
 
+ROOT = Path(__file__).parents[2]
 TESTS = "assert add(1, 2) == 3\nassert add(-1, 1) == 0"
 needs_bwrap = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed: no bwrap")
 
@@ -41,6 +52,8 @@ def outcome(code, tests=TESTS, **settings):
         ("```\nx = 1\n```", "x = 1\n"),
         ("def f():\n    return 1", "def f():\n    return 1"),
         ("```python\ndef f(): pass", "def f(): pass"),
+        ("So: ````py title=`x`\n1\n````", None),
+        ("````python\ndef f(): pass\n````", "def f(): pass\n"),
         ("```bash\nls\n```", None),
         ("The answer is 7.", None),
         ("7", None),
@@ -49,6 +62,11 @@ def outcome(code, tests=TESTS, **settings):
 )
 def test_the_code_of_a_response_is_found(response, code):
     assert extract_code(response)[0] == code
+
+
+@pytest.mark.parametrize("unit", ["`", "```a", "``` \t", "```\n", "` ", "```\ndef f(): pass\n"])
+def test_a_million_characters_of_any_shape_are_searched_in_one_walk(unit):
+    extract_code(unit * (1_000_000 // len(unit)))  # hours, if each fence looked through all the rest
 
 
 @needs_bwrap
@@ -194,7 +212,8 @@ def test_a_solution_that_names_functions_like_builtins_does_not_judge_itself():
     ],
 )
 def test_time_memory_and_output_are_limited(code, expected):
-    assert outcome(code, timeout_s=2)[0] is expected
+    limit_s = 2 if expected is Outcome.TIMEOUT else 20  # a busy machine may take its time to fill the memory
+    assert outcome(code, timeout_s=limit_s)[0] is expected
 
 
 @needs_bwrap
@@ -336,6 +355,44 @@ def limits_raised():
     assert outcome(code, tests, timeout_s=5) == (Outcome.CORRECT, "all tests passed")
 
 
+@needs_bwrap
+def test_what_no_limit_counts_is_refused():
+    code = """
+import ctypes, os, platform
+libc = ctypes.CDLL(None, use_errno=True)
+def refused(call, *arguments):
+    return (getattr(libc, call)(*arguments), ctypes.get_errno()) == (-1, 1)
+def shared_memory(): return refused("shmget", 0, 2**26, 0o1600)  # stays in memory when it is mapped no more
+def new_namespaces(): return refused("unshare", 0x10000000 | 0x20000)  # in one's own, a file system has any size
+def mounted(): return refused("mount", b"none", b"/tmp", b"tmpfs", 0, b"size=4G")
+def key(): return refused("syscall", {"x86_64": 248, "aarch64": 217}[platform.machine()], b"user", b"x", b"y", 1, -3)
+def cloned():
+    pid = libc.syscall({"x86_64": 56, "aarch64": 220}[platform.machine()], 0x10000000 | 17, 0, 0, 0, 0)
+    if pid == 0: os._exit(0)
+    return pid == -1 and ctypes.get_errno() == 1
+def forked():
+    import subprocess, threading
+    thread = threading.Thread(target=int)
+    thread.start(), thread.join()
+    return subprocess.run(["/bin/true"]).returncode
+def ends_all_it_can():
+    os.kill(-1, 9)
+"""
+    tests = """
+assert shared_memory() and new_namespaces() and mounted() and key() and cloned()
+assert forked() == 0
+try: ends_all_it_can()
+except ProcessLookupError: pass
+"""
+    assert outcome(code, tests, timeout_s=5) == (Outcome.CORRECT, "all tests passed")
+
+
+def test_a_machine_whose_calls_are_unknown_is_refused():
+    assert len(seccomp_filter("x86_64")) % 8 == len(seccomp_filter("aarch64")) % 8 == 0
+    with pytest.raises(ConfigError, match="runs on x86_64 and aarch64, not on riscv64"):
+        seccomp_filter("riscv64")
+
+
 def test_a_missing_bubblewrap_is_an_error_that_says_so(monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(ConfigError, match="apt-get install bubblewrap"):
@@ -344,8 +401,6 @@ def test_a_missing_bubblewrap_is_an_error_that_says_so(monkeypatch):
 
 @needs_bwrap
 def test_generated_problems_of_code_are_solved_by_their_solutions_only():
-    from offsft.demo.code_problems import KINDS, generate_code
-
     rows = generate_code(200, split="train", seed=0)
     assert generate_code(200, split="train", seed=0) == rows
     held_out = {row["problem"] for row in generate_code(100, split="held_out", seed=0)}
@@ -359,3 +414,43 @@ def test_generated_problems_of_code_are_solved_by_their_solutions_only():
     code = "\n".join(row["solution"].removeprefix("```python\n").removesuffix("\n```") for row in rows[:20])
     assert outcome(code, "\n".join(row["tests"] for row in rows[:20]))[0] is Outcome.CORRECT
     assert outcome(code, rows[-1]["tests"])[0] is Outcome.WRONG
+
+
+def adder(prompt, number):
+    """Adds whatever it is asked for, which is right for `add_...` alone; copies what it is shown; gives up on `at_most_...`."""
+    asked = re.search(r"function ((?!double)\w+?)_(\d+)\(x\)", prompt)
+    assert asked is not None, prompt
+    if asked[1] == "at_most":
+        return "I do not know."
+    blocks = re.findall(r"```python\n.*?```", prompt, re.DOTALL)
+    if len(blocks) == 2:  # the example, and the expert's solution
+        return f"Here it is:\n{blocks[1]}"
+    return f"```python\ndef {asked[1]}_{asked[2]}(x):\n    return x + {asked[2]}\n```"
+
+
+@needs_bwrap
+def test_the_recipe_for_code_keeps_what_its_tests_pass():
+    settings = ["rewrite.self_waves=[1]", "rewrite.max_tokens=400", "model.context_tokens=2048"]  # a token a byte
+    recipe = load(ROOT / "jobs" / "recipes" / "code.yaml", settings)
+    tokenizer = byte_tokenizer()
+    prompts = Prompts(tokenizer, recipe.prompt)
+    sampler = ScriptedSampler(adder, encode=prompts.response, decode=tokenizer.decode)
+    problems = [
+        parse(RawRow("f", n, json.dumps(row).encode()), "own", Fields(tests="tests"), recipe.domain)
+        for n, row in enumerate(generate_code(6, split="train", seed=0))
+    ]
+
+    async def rewritten():
+        async with open_verifier(recipe.verify) as verifier:
+            of = {"prompts": prompts, "sampler": sampler, "verifier": verifier}
+            return [
+                await rewrite(p, **of, settings=cascade_settings(recipe.rewrite, recipe.model.context_tokens))
+                for p in problems
+            ]
+
+    sources = {}
+    for done in asyncio.run(rewritten()):
+        name = done.problem.partition("function ")[2].rpartition("(")[0].rpartition("_")[0]
+        sources.setdefault(name, set()).add(str(done.source))
+    kinds = {"add": {"self"}, "at_most": {"expert"}, "add_to_all": {"guided"}, "subtract": {"guided"}}
+    assert sources == kinds

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,10 +12,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from verify_judges import die, misbehave
 
+from benchmarks.gold_agreement import NOTATIONS
 from offsft.config import Verify
 from offsft.errors import OffsftError
 from offsft.protocols import Verdict
@@ -58,6 +60,9 @@ def problem(answer="7"):
         ("1\\,200", "1200", True),
         ("32,\\! 348", "32348", True),
         ("12,34", "1234", False),
+        ("2n+1{,}007", "2n+1007", True),
+        ("2{,}500, 7500", "2500,7500", True),
+        ("1{,}20", "120", False),
         ("18.", "18", True),
         ("\u2212 5", "-5", True),
         ("--5", "-5", False),
@@ -70,6 +75,14 @@ def problem(answer="7"):
         ("12345678901234567891", "12345678901234567892", False),
         ("1/0", "0", False),
         ("2^{10}", "1024", True),
+        # signs of Unicode
+        ("2π", "2\\pi", True),
+        ("2π", "3\\pi", False),
+        ("(−∞, 2) ∪ (3, ∞)", "(-\\infty,2)\\cup(3,\\infty)", True),
+        ("(−∞, 2) ∪ [3, ∞)", "(-\\infty,2)\\cup(3,\\infty)", False),
+        ("2√3", "\\sqrt{12}", True),
+        ("3 · 10²", "300", False),
+        ("4×5", "20", True),
         # percent: a share or its hundredfold
         ("50\\%", "50", True),
         ("50", "50%", True),
@@ -94,8 +107,19 @@ def problem(answer="7"):
         ("5n", "5", False),
         ("3i", "3", False),
         ("2ab", "2", False),
+        ("\\frac{2}{3}", "\\frac{1}{3} E_{1}+\\frac{2}{3} E_{2}", False),
+        ("\\frac{1}{3} E_{1}", "\\frac{1}{3}", False),
+        ("x_1 = 3", "3", True),
+        ("\\angle B A_{1}=90", "\\angle B A_{1}=90^\\circ", True),
         ("2 pi", "2", False),
         ("2 pi", "2\\pi", True),
+        # space that is typesetting, and space that says something
+        ("10, \\!080", "10,\\!080", True),
+        ("58, 500", "58,500", True),
+        ("t(0, 4]", "t(0,4]", True),
+        ("m_{\\max }= n^{2}", "m_{\\max }=n^{2}", True),
+        ("11/2", "1 1/2", False),
+        ("1 2", "12", False),
         # several answers, or words around one, are not that one
         ("3, 4", "4", False),
         ("4, 3", "3, 4", True),
@@ -161,6 +185,33 @@ def test_a_fraction_is_read_exactly_in_any_dress(value, dress):
     left, right = (dress.format(f"{n}") for n in (value, value + Fraction(1, 1000)))
     assert equal(left, str(value))
     assert not equal(right, str(value))
+
+
+NUMBERS = st.one_of(
+    st.integers(-99_999, 99_999).map(str),
+    st.builds("\\frac{{{}}}{{{}}}".format, st.integers(1, 99), st.integers(2, 99)),
+    st.builds("{}\\sqrt{{{}}}".format, st.integers(2, 9), st.integers(2, 99)),
+    st.builds("{}\\pi".format, st.integers(2, 99)),
+)
+ANSWERS = st.one_of(
+    NUMBERS,
+    st.builds("({}, {})".format, NUMBERS, NUMBERS),
+    st.builds("[{}, \\infty)".format, NUMBERS),
+    st.builds("(-\\infty, {}) \\cup ({}, \\infty)".format, NUMBERS, NUMBERS),
+    st.builds("x = {}".format, NUMBERS),
+)
+
+
+@settings(deadline=None)  # the first that needs it loads sympy
+@given(ANSWERS, st.sets(st.sampled_from(sorted(NOTATIONS))))
+def test_an_answer_equals_itself_in_other_notations_and_no_larger_one(answer, notations):
+    written = answer
+    for name, notation in NOTATIONS.items():
+        if name in notations:
+            written = notation(written)
+    assert judge(f"so \\boxed{{{written}}}", answer).outcome is Outcome.CORRECT, written
+    other = re.sub(r"\d+", lambda digits: f"{int(digits[0]) + 1}", answer, count=1)
+    assert judge(f"so \\boxed{{{written}}}", other).outcome is Outcome.WRONG, written
 
 
 @given(st.text(alphabet="answer is:A#$ .,\\boxed{}0123456789x\n%/-", max_size=60))

@@ -144,7 +144,7 @@ def run_tests(code: str, tests: str, link: Link) -> dict[str, Any]:
         space: dict[str, Any] = {"__name__": "tests", **names}
         step = "a statement"
         exec(compiled, space)
-        for name, test in space.items():
+        for name, test in list(space.items()):  # a test may define globals
             if name.startswith("test") and isinstance(test, types.FunctionType):
                 step = name
                 test()
