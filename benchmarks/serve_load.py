@@ -19,6 +19,7 @@ import argparse
 import asyncio
 import json
 import os
+import signal
 import socket
 import statistics
 import subprocess
@@ -59,6 +60,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=16, help="tokens of a chat answer (default 16)")
     parser.add_argument("--longer", type=int, default=64, help="tokens of longer chat answers; 0: none (default 64)")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers end too
     with (
         tempfile.TemporaryDirectory(prefix="offsft-load-") as folder,
         both_servers(Path(folder)) as (ours, theirs, process),

@@ -13,8 +13,6 @@ from jobs.arguments import parsed, reported
 
 _ROOT = Path(__file__).resolve().parent.parent
 _DEMO = _ROOT / "runs" / "demo" / "model"
-_CALM = {"RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5", "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "1000"}
-"""Serve looks after everything ten times a second by default, which an engine on the same cores pays for."""
 
 
 def _serve(config_path: Path, settings: dict[str, str]) -> None:
@@ -56,8 +54,6 @@ def _serve(config_path: Path, settings: dict[str, str]) -> None:
     config["http_options"] = http
     names = [app["name"] for app in config["applications"]]
 
-    for name, value in _CALM.items():
-        os.environ.setdefault(name, value)
     stop = threading.Event()
     with ray_session(Cluster()):
         serve.start(
