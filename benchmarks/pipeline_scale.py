@@ -5,8 +5,8 @@ The real job (files, Ray Data, actors, cascade, verification, Parquet) with a sa
 (benchmarks/timed_engine.py). A machine has no room for 64 actors, so one actor stands for as many engines as --per-actor
 says: what an engine's rows cost the driver, Ray and the verifiers is what it is, their number of processes is not. Printed:
 
-`efficiency`           of N engines: rows per second, of what N engines that are never idle would give. Between the first
-                       tenth and the last tenth of the rows, so without start and end
+`efficiency`           of N engines: rows per second, of what N engines that are never idle would give. Without start and end:
+                       the first and the last tenth of the rows, or as many rows as are in work at once where that is more
 `rows_per_s_limit`     rows per second where answers take no time: all that this machine moves, everything on the same cores
 `driver_rss_growth_mb` the driver's memory at the end of those --problems, less that after the first tenth
 `cpu_ms_per_row`       of the driver, the foreman, the rest of the head (GCS, raylet, dashboard), the tasks that read and
@@ -110,10 +110,12 @@ def measured(folder: Path, name: str, problems: int, actors: int, engines_each: 
         sys.exit(f"the job failed:\n{(run / 'driver.log').read_text()[-3000:]}")
     files = sorted((path.stat().st_mtime, pq.read_metadata(path).num_rows) for path in run.glob("rewrites/*.parquet"))
     assert sum(rows for _, rows in files) == problems
+    in_work = actors * max(2 * commit, engines_each * ENGINE_PROBLEMS)
     done, middle = 0, []
     for at, rows in files:
         done += rows
-        if 0.1 * problems <= done <= 0.9 * problems:
+        # Not where the engines fill up or run dry: what is begun in such a stretch is not what is written in it.
+        if max(0.1 * problems, in_work) <= done <= problems - max(0.1 * problems, in_work):
             middle.append((at, rows))
     (begin, _), (end, _) = middle[0], middle[-1]
     return {
@@ -179,7 +181,8 @@ def main() -> None:
         for engines in arguments.engines:
             actors = -(-engines // arguments.per_actor)
             each = -(-engines // actors)
-            problems = max(10, int(POINT_S * engines * ROWS_PER_S) // arguments.commit) * arguments.commit
+            rows = POINT_S * engines * ROWS_PER_S + 2 * engines * ENGINE_PROBLEMS
+            problems = max(10, int(rows) // arguments.commit) * arguments.commit
             point = measured(folder, f"engines-{engines}", problems, actors, each, arguments.commit)
             found["efficiency"][engines] = point["rows_per_s"] / (actors * each * ROWS_PER_S)
             found["cpu_ms_per_row"][engines] = point["cpu_ms_per_row"]
