@@ -1,16 +1,14 @@
 """What each training process does: the loop under Ray Train, with DeepSpeed inside."""
 
-import json
 import math
 import os
 import random
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +20,7 @@ from offsft.config import Train
 from offsft.console import output_to_file, put_output
 from offsft.errors import OffsftError, TrainingError
 from offsft.model_files import fetched
-from offsft.storage import StoragePath, at, write_bytes
+from offsft.storage import at
 from offsft.train.checkpoint import load_shards, local_copy, save_shards
 from offsft.train.export import export, gathered_weights
 from offsft.train.gap import GapSample
@@ -33,6 +31,7 @@ from offsft.train.reference import with_reference
 from offsft.train.rows import Row, load_rows
 from offsft.train.schedule import learning_rate
 from offsft.train.step import run_step
+from offsft.train.step_log import StepLog, metrics_line
 from offsft.train.sums import Sums
 from offsft.train.zero import deepspeed_config
 
@@ -209,50 +208,6 @@ def train_step(
 def mass_of(rows: list[Row], plan: Plan, step: int) -> float:
     """What a step's loss is divided by: response tokens, each times the weight of its row's source."""
     return sum(rows[i].mass for i in plan.rows(step)) or 1.0
-
-
-class StepLog:
-    """JSON lines, at most one a step, also after a restart. All ranks know how many there are; one of them writes,
-    and tells each new line to whoever else is to know."""
-
-    def __init__(
-        self, path: StoragePath, first_step: int, *, write: bool, tell: Sequence[Callable[[dict[str, Any]], None]] = ()
-    ) -> None:
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-        # A kill can leave half a line at the end; steps after the checkpoint are done again.
-        whole = [line for line in lines if line.endswith("}\n")]
-        kept = [line for line in whole if json.loads(line)["step"] <= first_step]
-        self.lines = len(kept)
-        self._path = path if write else None
-        self._tell = tell
-        self._kept = "".join(kept)
-        if write and len(kept) < len(lines):
-            write_bytes(path, self._kept.encode())
-
-    def add(self, line: dict[str, Any]) -> None:
-        self.lines += 1
-        if self._path:
-            text = json.dumps(line) + "\n"
-            if isinstance(self._path, Path):
-                with self._path.open("a", encoding="utf-8") as file:
-                    file.write(text)
-            else:  # nothing can be appended to on S3; this process alone writes the file
-                self._kept += text
-                write_bytes(self._path, self._kept.encode())
-            for tell in self._tell:
-                tell(line)
-
-
-def metrics_line(step: int, plan: Plan, sums: Sums, rate: float, mass: float, seconds: float) -> dict[str, Any]:
-    """A step's line of metrics.jsonl."""
-    return {
-        "step": step + 1,
-        "steps": plan.steps,
-        "epoch": step // plan.steps_per_epoch + 1,
-        "optim/learning_rate": rate,
-        "time/step_s": seconds,
-        **sums.metrics(mass=mass, seconds=seconds),
-    }
 
 
 def _load(spec: WorkerSpec) -> Any:

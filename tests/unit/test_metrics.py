@@ -11,8 +11,8 @@ from offsft.config import Train
 from offsft.errors import ConfigError
 from offsft.fused_head import HeadOutput
 from offsft.train.measured import check_packages
+from offsft.train.step_log import StepLog, metrics_line
 from offsft.train.sums import Adder, Sums
-from offsft.train.worker import StepLog, metrics_line
 
 PLAN = Plan([5, 6, 7, 8], global_batch=2, micro_batch_tokens=32, ranks=1, seed=0, epochs=2)
 SUMS = Sums(

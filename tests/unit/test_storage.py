@@ -34,7 +34,7 @@ from offsft.storage import (
 from offsft.storage_fault import check_reachable, storage_fault
 from offsft.train.checkpoint import local_copy, rescue
 from offsft.train.measured import board
-from offsft.train.worker import StepLog
+from offsft.train.step_log import StepLog
 
 
 def test_a_table_written_through_failing_requests_is_the_table_that_is_read(s3, s3_proxy):
