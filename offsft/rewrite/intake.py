@@ -68,6 +68,10 @@ def take_in(
         DataError: the source is missing, empty, or holds not one valid row.
     """
     files = existing_files(source.paths, source.setting)
+    if len({is_url(file) for file in files}) > 1:
+        raise DataError(
+            f"{source.setting}={', '.join(source.paths)} is partly on a disk and partly on S3; give one kind"
+        )
     reasons: Counter[str] = Counter()
     rejected: list[dict[str, Any]] = []
     shard: list[dict[str, Any]] = []

@@ -10,13 +10,14 @@ import torch
 from ray.data.checkpoint import checkpoint_filter
 
 from offsft import run_lock
-from offsft.config import Engine, Model
+from offsft.config import Engine, Fields, Model, Prompt
 from offsft.engine_actor import EngineActor
 from offsft.engine_job import EngineJob
 from offsft.errors import ConfigError, DataError, ModelError, RunFolderError, StorageError
 from offsft.model_files import MODEL_LAST, fetched
 from offsft.pipeline import resolve_model
 from offsft.problem_files import existing_files, read_rows
+from offsft.rewrite import intake
 from offsft.run_folder import RunFolder
 from offsft.run_lock import held
 from offsft.storage import (
@@ -338,3 +339,12 @@ def test_what_pyarrow_and_botocore_say_is_understood_wherever_it_is_wrapped(text
     except RuntimeError as error:
         found = storage_fault(error)
     assert (found is None) if told is None else (told in str(found))
+
+
+def test_problems_partly_on_a_disk_and_partly_on_s3_are_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr(intake, "existing_files", lambda *_: [str(tmp_path / "a.jsonl"), "s3://b/c.jsonl"])
+    source = intake.Source("data.path", ["a.jsonl", "s3://b/c.jsonl"], "own", Fields(), None)
+    room = intake.Room("none", None, Prompt(), 100, 10)
+    with pytest.raises(DataError, match="partly on a disk"):
+        intake.take_in(source, room, problems=tmp_path / "p", quarantine=tmp_path / "q", shard_rows=4)
+    assert list(tmp_path.iterdir()) == []
