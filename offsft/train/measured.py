@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -67,6 +68,40 @@ def board(folder: StoragePath, first_step: int) -> Callable[[dict[str, Any]], No
                 write_bytes(folder / path.name, path.read_bytes())
 
     return write
+
+
+class Reports:
+    """What rank 0 tells of each step beside metrics.jsonl; the other ranks tell nothing.
+
+    Raises:
+        ConfigError: there is no key for Weights & Biases where rank 0 runs; on all ranks together.
+    """
+
+    def __init__(
+        self, run: str, settings: Train, board_at: StoragePath, wandb_at: StoragePath, rank: int, first_step: int
+    ) -> None:
+        import torch.distributed
+
+        self.tell: list[Callable[[dict[str, Any]], None]] = [partial(measure_step, run)]
+        self._wandb: WandbRun | None = None
+        refusal = [""]
+        if rank == 0:
+            if settings.tensorboard:
+                self.tell.append(board(board_at, first_step))
+            try:
+                self._wandb = WandbRun(settings.wandb, wandb_at, settings) if settings.wandb else None
+            except ConfigError as error:
+                refusal = [str(error)]
+            if self._wandb:
+                self.tell.append(self._wandb.write)
+        torch.distributed.broadcast_object_list(refusal, src=0)
+        if refusal[0]:
+            raise ConfigError(refusal[0])
+
+    def finish(self) -> None:
+        """Wait until all is sent or written."""
+        if self._wandb:
+            self._wandb.finish()
 
 
 class WandbRun:

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchTrainer
 from upath import UPath
 
 from offsft.config import Recipe
@@ -20,6 +20,7 @@ from offsft.storage_fault import storage_fault
 from offsft.train.checkpoint import rescue
 from offsft.train.gap import gap_after
 from offsft.train.measured import check_packages, measure_gap
+from offsft.train.process_group import ProcessGroup
 from offsft.train.rows import load_rows
 from offsft.train.worker import WorkerSpec, train_loop
 
@@ -63,7 +64,7 @@ def train(recipe: Recipe, folder: RunFolder, model: str, console: Console) -> di
     trainer = TorchTrainer(
         train_loop,
         train_loop_config={"spec": spec},
-        torch_config=TorchConfig(backend=None),
+        torch_config=ProcessGroup(),
         scaling_config=ScalingConfig(
             num_workers=settings.workers,
             use_gpu=settings.gpus_per_worker > 0,

@@ -6,7 +6,6 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -18,14 +17,14 @@ from offsft import metrics as told
 from offsft.batching import Plan
 from offsft.config import Train
 from offsft.console import output_to_file, put_output
-from offsft.errors import OffsftError, TrainingError
+from offsft.errors import ConfigError, OffsftError, TrainingError
 from offsft.model_files import fetched
 from offsft.storage import at
 from offsft.train.checkpoint import load_shards, local_copy, save_shards
 from offsft.train.export import export, gathered_weights
 from offsft.train.gap import GapSample
 from offsft.train.lora import add_adapters, merged
-from offsft.train.measured import WandbRun, board, measure_skip, measure_step
+from offsft.train.measured import Reports, measure_skip
 from offsft.train.policy import PolicyLoss
 from offsft.train.reference import with_reference
 from offsft.train.rows import Row, load_rows
@@ -103,17 +102,14 @@ def _train(spec: WorkerSpec) -> str | None:
         sample = GapSample.draw(at(spec.rewrites), spec.settings, spec.seed, rank, ranks, at(spec.gap))
         sample.score(engine, "before")
     first_step = _resume(engine, spec.rescued)
+    try:
+        reports = Reports(spec.run, spec.settings, at(spec.board), at(spec.wandb), rank, first_step)
+    except ConfigError as error:
+        return str(error)
     # Not by print, which Ray Train sends to its own log as well, so that the line would be here twice.
     sys.stderr.write(f"rank {rank} of {ranks}: training from step {first_step + 1} to {plan.steps}\n")
     skips = StepLog(at(spec.skipped), first_step, write=rank == 0, tell=[partial(measure_skip, spec.run)])
-    tell: list[Callable[[dict[str, Any]], None]] = [partial(measure_step, spec.run)]
-    if spec.settings.tensorboard and rank == 0:
-        tell.append(board(at(spec.board), first_step))
-    wandb = None
-    if spec.settings.wandb and rank == 0:
-        wandb = WandbRun(spec.settings.wandb, at(spec.wandb), spec.settings)
-        tell.append(wandb.write)
-    metrics = StepLog(at(spec.metrics), first_step, write=rank == 0, tell=tell)
+    metrics = StepLog(at(spec.metrics), first_step, write=rank == 0, tell=reports.tell)
     for step in range(first_step, plan.steps):
         started_s = time.monotonic()
         may_skip = skips.lines < spec.settings.skip_steps
@@ -130,8 +126,7 @@ def _train(spec: WorkerSpec) -> str | None:
             _save(engine, step + 1, spec.run)
         else:
             ray.train.report({"step": step + 1})
-    if wandb:
-        wandb.finish()
+    reports.finish()
     # What the last step leaves is the export, not a checkpoint that nothing would go on from.
     if sample:
         sample.score(engine, "after")

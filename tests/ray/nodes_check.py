@@ -2,7 +2,8 @@
 
 Each node has a network namespace and an address of its own; --loopback is `make cluster`'s network. The engine may lie on
 nodes of one label only; the one that has it is killed, and the one that joins is the only other. The rewrites are compared
-with those of one node. With --model it is the demonstration with the embedded model, from problems to a trained model.
+with those of one node. Then two training processes on two nodes add up a tensor. With --model it is the demonstration with
+the embedded model instead, from problems to a trained model.
 Prints what it found as one JSON object.
 """
 
@@ -74,6 +75,8 @@ def _scripted(folder: Path, network: Loopback | Namespaces) -> dict[str, Any]:
     lost, printed = _through_a_death(
         folder, network, folder / "four", job(folder / "four", 1.0, "engine.concurrent_commits=1", PLACE)
     )
+    log = folder / "process_group.log"
+    grouped = _ended(_submit(folder, network, ["tests.ray.process_group_job"], log), log)
     engines = [json.loads(path.read_text()) for path in sorted((folder / "four" / "engines").glob("*.json"))]
     one, four = (sorted(_rows(folder / run / "rewrites"), key=lambda row: row["id"]) for run in ("one", "four"))
     return {
@@ -82,6 +85,7 @@ def _scripted(folder: Path, network: Loopback | Namespaces) -> dict[str, Any]:
         "equal": one == four,
         "sources": sorted({row["source"] for row in four}),
         "engine_nodes": len({engine["node"] for engine in engines}),
+        "process_group": json.loads(re.findall(r"process group: (.*)", grouped)[-1]),
         "waited": re.findall(r"lost its place: (needs [^\n,]*, nodes [^\n,]*)", printed)[:1],
     }
 
@@ -102,18 +106,8 @@ def _model(folder: Path, network: Loopback | Namespaces) -> dict[str, Any]:
 
 def _through_a_death(folder: Path, network: Loopback | Namespaces, run: Path, job: list[str]) -> tuple[int, str]:
     """Submit, kill the engine's node after the first commit, let one join; rows that were there, and what was printed."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-    environment |= dict(re.findall(r"(RAY_\w+)=(\S+)", (folder / "state" / "env").read_text()))
-    submit = [sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--working-dir", "."]
     log = folder / "submitted.log"
-    with log.open("wb") as output:
-        client = subprocess.Popen(
-            [*network.client(), *submit, "--", "python", "-m", *job],
-            cwd=ROOT,
-            env=environment,
-            stdout=output,
-            stderr=output,
-        )
+    client = _submit(folder, network, job, log)
     try:
         while not list((run / "rewrites").glob("*.parquet")):
             _still(client, log)
@@ -124,15 +118,30 @@ def _through_a_death(folder: Path, network: Loopback | Namespaces, run: Path, jo
         while "lost its place" not in log.read_text() and time.monotonic() < end_s:
             _still(client, log)
         local.join(folder / "state")
-        while client.poll() is None:
-            time.sleep(0.5)
+        return done, _ended(client, log)
     finally:
         client.terminate()
         client.wait()
+
+
+def _submit(folder: Path, network: Loopback | Namespaces, job: list[str], log: Path) -> subprocess.Popen[bytes]:
+    """`ray job submit` on the cluster's own network, its output in `log`."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    environment |= dict(re.findall(r"(RAY_\w+)=(\S+)", (folder / "state" / "env").read_text()))
+    submit = [sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--working-dir", "."]
+    command = [*network.client(), *submit, "--", "python", "-m", *job]
+    with log.open("wb") as output:
+        return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
+
+
+def _ended(client: subprocess.Popen[bytes], log: Path) -> str:
+    """What a submitted job printed, once it has ended well."""
+    code = client.wait()
     printed = log.read_text(errors="replace")
-    if client.returncode:
-        sys.exit(f"the job ended with {client.returncode}:\n{printed[-3000:]}")
-    return done, printed
+    sys.stderr.write(printed)
+    if code:
+        sys.exit(f"the job ended with {code}")
+    return printed
 
 
 def _still(client: subprocess.Popen[bytes], log: Path) -> None:

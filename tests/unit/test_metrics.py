@@ -1,7 +1,10 @@
 """metrics.jsonl: each step once, whatever a kill left behind."""
 
 import json
+import multiprocessing
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +13,7 @@ from offsft.batching import Plan
 from offsft.config import Train
 from offsft.errors import ConfigError
 from offsft.fused_head import HeadOutput
-from offsft.train.measured import check_packages
+from offsft.train.measured import Reports, check_packages
 from offsft.train.step_log import StepLog, metrics_line
 from offsft.train.sums import Adder, Sums
 
@@ -123,3 +126,30 @@ def test_a_setting_whose_package_is_missing_says_what_to_do(monkeypatch, setting
     check_packages(Train())
     with pytest.raises(ConfigError, match=rf"train.{package}=\w+ needs the package {package}; install it, or leave"):
         check_packages(Train(**setting))
+
+
+def _open_reports(rank: int, folder: str, told: multiprocessing.Queue) -> None:
+    for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_API_KEY_FILE"):
+        os.environ.pop(name, None)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/group", rank=rank, world_size=2)
+    try:
+        Reports("run", Train(wandb="mine"), Path(folder) / "board", Path(folder) / "wandb", rank, 0)
+    except ConfigError as error:
+        told.put(str(error))
+
+
+def test_without_a_key_for_weights_and_biases_all_ranks_stop_together(tmp_path):
+    spawning = multiprocessing.get_context("spawn")
+    told = spawning.Queue()
+    ranks = [spawning.Process(target=_open_reports, args=(rank, str(tmp_path), told)) for rank in range(2)]
+    for rank in ranks:
+        rank.start()
+    try:
+        first, second = told.get(timeout=120), told.get(timeout=120)
+    finally:
+        for rank in ranks:
+            rank.join(30)
+            rank.kill()
+    assert first == second
+    assert "WANDB_API_KEY" in first
+    assert "WANDB_MODE=offline" in first
