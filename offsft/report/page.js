@@ -63,7 +63,9 @@
   };
 
   const cell = (text, query) => el("div", "cell", marked(text, query));
-  const problem = (row, query) => [cell(row.problem, query), el("span", "aside", `answer ${row.answer}`)];
+  // A problem that a program answers has tests, and no answer to show.
+  const problem = (row, query) =>
+    row.answer ? [cell(row.problem, query), el("span", "aside", `answer ${row.answer}`)] : [cell(row.problem, query)];
 
   const answers = (samples, query) => {
     if (!samples || samples.length === 0) return [el("span", "aside", "not answered")];
