@@ -39,47 +39,7 @@ def train(recipe: Recipe, folder: RunFolder, model: str, console: Console) -> di
     check_packages(settings)
     loaded = load_rows(folder.rewrites, settings)
     metrics = folder.path / "metrics.jsonl"
-    rescued = rescue(folder.checkpoints / "train", workers=settings.workers, zero_stage=settings.zero_stage)
-    spec = WorkerSpec(
-        run=folder.path.name,
-        model=model,
-        revision=None if is_folder(model) else recipe.model.revision,
-        dtype=recipe.model.dtype,
-        pickled_weights=recipe.model.pickled_weights,
-        settings=settings,
-        seed=recipe.seed,
-        rewrites=str(folder.rewrites),
-        metrics=str(metrics),
-        board=str(folder.path / "tensorboard"),
-        wandb=str(folder.path / "wandb"),
-        skipped=str(folder.path / "skipped.jsonl"),
-        reference=str(folder.reference),
-        gap=str(folder.gap / "trained"),
-        export=str(folder.model),
-        adapter=str(folder.adapter),
-        rescued=str(rescued) if rescued else None,
-        logs=str(folder.logs),
-    )
-    filesystem, inner = arrow(folder.checkpoints)
-    trainer = TorchTrainer(
-        train_loop,
-        train_loop_config={"spec": spec},
-        torch_config=ProcessGroup(),
-        scaling_config=ScalingConfig(
-            num_workers=settings.workers,
-            use_gpu=settings.gpus_per_worker > 0,
-            placement_strategy=settings.placement.upper(),
-            label_selector=dict(settings.node_labels) or None,
-            resources_per_worker=_resources(settings.cpus_per_worker, settings.gpus_per_worker),
-        ),
-        run_config=RunConfig(
-            name="train",
-            storage_path=inner,
-            storage_filesystem=filesystem if isinstance(folder.checkpoints, UPath) else None,
-            failure_config=FailureConfig(max_failures=settings.max_failures),
-            checkpoint_config=CheckpointConfig(num_to_keep=settings.keep_checkpoints),
-        ),
-    )
+    trainer = _trainer(recipe, folder, _worker_spec(recipe, folder, model))
     stop = threading.Event()
     display = threading.Thread(target=_show, args=(metrics, console, Need.of_training(settings), stop), daemon=True)
     display.start()
@@ -107,6 +67,55 @@ def train(recipe: Recipe, folder: RunFolder, model: str, console: Console) -> di
         "dropped_rows": loaded.dropped,
         "left_out_rows": loaded.left_out,
     }
+
+
+def _worker_spec(recipe: Recipe, folder: RunFolder, model: str) -> WorkerSpec:
+    settings = recipe.train
+    rescued = rescue(folder.checkpoints / "train", workers=settings.workers, zero_stage=settings.zero_stage)
+    return WorkerSpec(
+        run=folder.path.name,
+        model=model,
+        revision=None if is_folder(model) else recipe.model.revision,
+        dtype=recipe.model.dtype,
+        pickled_weights=recipe.model.pickled_weights,
+        settings=settings,
+        seed=recipe.seed,
+        rewrites=str(folder.rewrites),
+        metrics=str(folder.path / "metrics.jsonl"),
+        board=str(folder.path / "tensorboard"),
+        wandb=str(folder.path / "wandb"),
+        skipped=str(folder.path / "skipped.jsonl"),
+        reference=str(folder.reference),
+        gap=str(folder.gap / "trained"),
+        export=str(folder.model),
+        adapter=str(folder.adapter),
+        rescued=str(rescued) if rescued else None,
+        logs=str(folder.logs),
+    )
+
+
+def _trainer(recipe: Recipe, folder: RunFolder, spec: WorkerSpec) -> TorchTrainer:
+    settings = recipe.train
+    filesystem, inner = arrow(folder.checkpoints)
+    return TorchTrainer(
+        train_loop,
+        train_loop_config={"spec": spec},
+        torch_config=ProcessGroup(),
+        scaling_config=ScalingConfig(
+            num_workers=settings.workers,
+            use_gpu=settings.gpus_per_worker > 0,
+            placement_strategy=settings.placement.upper(),
+            label_selector=dict(settings.node_labels) or None,
+            resources_per_worker=_resources(settings.cpus_per_worker, settings.gpus_per_worker),
+        ),
+        run_config=RunConfig(
+            name="train",
+            storage_path=inner,
+            storage_filesystem=filesystem if isinstance(folder.checkpoints, UPath) else None,
+            failure_config=FailureConfig(max_failures=settings.max_failures),
+            checkpoint_config=CheckpointConfig(num_to_keep=settings.keep_checkpoints),
+        ),
+    )
 
 
 def _resources(cpus: float, gpus: float) -> dict[str, float]:
