@@ -113,8 +113,8 @@ def _through_a_death(folder: Path, network: Loopback | Namespaces, run: Path, jo
             _still(client, log)
         _kill(folder / "state", VICTIM)
         done = len(_rows(run / "rewrites"))
-        # Time for the job to find itself without a place, and to say so.
-        end_s = time.monotonic() + 20
+        # Ray takes a node for dead after half a minute without a sign of life; then the job says that it has no place.
+        end_s = time.monotonic() + 90
         while "lost its place" not in log.read_text() and time.monotonic() < end_s:
             _still(client, log)
         local.join(folder / "state")

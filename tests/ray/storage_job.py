@@ -1,5 +1,7 @@
 """The whole pipeline with scripted engines and a real training, in a process of its own: `storage_job.py STAGES key=value ...`.
 
+`gap` in place of the stages is `jobs.gap`.
+
 Where an object `wait` is in the run's folder, the training's worker waits for ever before it saves step 2.
 """
 
@@ -16,7 +18,8 @@ import scripted_problems
 import offsft.evaluate.run
 import offsft.rewrite.pipeline
 import offsft.train.run
-from jobs.command import run_pipeline
+from jobs.command import run, run_pipeline
+from offsft.compare.gap import run_gap
 
 ray.cloudpickle.register_pickle_by_value(scripted_problems)
 STAGES = sys.argv.pop(1).split(",")
@@ -48,4 +51,7 @@ if __name__ == "__main__":
     offsft.rewrite.pipeline.run_rewrite = partial(rewrite, sampler_factory=slow_sampler)
     offsft.evaluate.run.run_evaluate = partial(evaluate, sampler_factory=scripted_problems.scripted_sampler)
     offsft.train.run.train_loop = loop_that_may_wait
-    run_pipeline(STAGES, str(__doc__))
+    if STAGES == ["gap"]:
+        run(partial(run_gap, sampler_factory=scripted_problems.scripted_sampler), str(__doc__))
+    else:
+        run_pipeline(STAGES, str(__doc__))

@@ -32,14 +32,14 @@ class Machine:
             "OFFSFT_HOME": str(folder / "home"),
         }
 
-    def start(self, stages, run):
+    def start(self, stages, run, *more):
         settings = [f"run={run}", f"data.path={self._base}/p.jsonl", f"model.path={self._base}/tiny"]
         settings += ["rewrite.commit_problems=4", "rewrite.max_tokens=40", "verify.timeout_s=20"]
         settings += ["engine.concurrent_commits=1", "train.workers=1", "train.global_batch=8", "train.epochs=1"]
         settings += ["train.checkpoint_steps=1", "train.gap_rows=4", "train.warmup=0", "model.dtype=float32"]
         settings += [f"evaluate.path={self._base}/held_out.jsonl", "evaluate.limit=6", "evaluate.max_tokens=40"]
         return subprocess.Popen(
-            [sys.executable, str(HERE / "storage_job.py"), stages, *settings],
+            [sys.executable, str(HERE / "storage_job.py"), stages, *settings, *more],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -47,8 +47,8 @@ class Machine:
             env=self._environment | {"PYTHONPATH": str(HERE.parents[1])},
         )
 
-    def run(self, stages, run):
-        process = self.start(stages, run)
+    def run(self, stages, run, *more):
+        process = self.start(stages, run, *more)
         out, _ = process.communicate(timeout=280)
         assert process.returncode == 0, out
         return out
@@ -97,6 +97,10 @@ def test_a_pipeline_without_local_state_is_continued_elsewhere_and_equals_a_loca
     assert s3_proxy.told["503"] > 0
     assert s3_proxy.told["dropped"] > 0
     assert [list(machine.cwd.iterdir()) for machine in (first, second, third)] == [[], [], []]
+
+    third.run("gap", run, "gap.second.model=trained")
+    scored = json.loads((run / "gap" / "gap.json").read_text())
+    assert {side["gap"]["all"]["rows"] for side in scored.values()} == {PROBLEMS}
 
     local = Machine(tmp_path / "local", str(tmp_path))
     local.run("rewrite", tmp_path / "run")
