@@ -8,7 +8,7 @@ new one is begun, until all faults are spent. Printed:
 `expected`           problems that went in
 `lost`               of these, in neither rewrites nor quarantine
 `duplicated`         of these, there more than once
-`quarantined`        of these, in quarantine (no problem here is poison, so it should be 0)
+`quarantined`        of these, in quarantine (no problem here is poison, and none is taken for it, so it should be 0)
 `tokens_paid_twice`  tokens that were sampled beyond those of the rewrites that were kept; `tokens_kept` has these
 `equal`              whether the rewrites are, field by field, those of a run that nobody disturbed
 """
@@ -42,6 +42,8 @@ BURST = 0.25
 """Share of the faults that strike while the job still recovers from the one before: rows are not waited for."""
 TAKEN_S = 20
 """How long an engine has to be at work again, to be killed."""
+HEALTH = {"health_check_period_ms": 1000}
+"""A killed node is known for dead after 5 s, and not after Ray's 15: so long little else can be struck."""
 STUCK_S = 300
 """A driver under which no row was written for so long has failed the benchmark."""
 
@@ -62,7 +64,8 @@ class Chaos:
         os.environ["PYTHONPATH"] = str(ROOT)  # the nodes' workers import from here
         node: Any = {"num_cpus": 2, "object_store_memory": 200 * 2**20}
         self._node = node
-        self._cluster = Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})
+        head = node | {"include_dashboard": False, "_system_config": HEALTH}
+        self._cluster = Cluster(initialize_head=True, head_node_args=head)
         self._workers = [self._cluster.add_node(**node) for _ in range(WORKER_NODES)]
 
     def rewrite(self, name: str, problems: int, *, disturbed: bool) -> Path:

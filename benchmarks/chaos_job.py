@@ -105,6 +105,8 @@ def main() -> None:
             "engine.actors=2",
             "engine.concurrent_commits=4",
             "verify.timeout_s=60",
+            # Where this many engines are killed at random, three of them die with the same problem alone by chance.
+            "engine.poison_tries=1000",
         ],
     )
     folder = RunFolder(recipe.run)

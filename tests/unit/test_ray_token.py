@@ -1,6 +1,7 @@
 """When a command shows a token to the cluster that it joins."""
 
 import os
+import sys
 
 import pytest
 
@@ -13,6 +14,7 @@ NAMES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 def home(tmp_path, monkeypatch):
     """Of a user without a token."""
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delitem(sys.modules, "ray", raising=False)
     for name in NAMES:
         monkeypatch.setenv(name, "")  # so that what a test leaves there is taken back
         monkeypatch.delenv(name)
@@ -43,3 +45,10 @@ def test_the_users_word_stands(home, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     bring_token()
     assert os.environ["RAY_AUTH_MODE"] == "disabled"
+
+
+def test_where_ray_is_imported_already_its_own_word_stands(home, monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "given")
+    monkeypatch.setitem(sys.modules, "ray", sys)
+    bring_token()
+    assert "RAY_AUTH_MODE" not in os.environ
