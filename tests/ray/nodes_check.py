@@ -152,7 +152,9 @@ def _still(client: subprocess.Popen[bytes], log: Path) -> None:
 
 def _kill(state: Path, name: str) -> None:
     """End a node as a power cut does."""
-    (entry,) = [entry for entry in local._read(state)["processes"] if entry["name"] == name]
+    *_, entry = [
+        entry for entry in local._read(state)["processes"] if entry["name"] == name
+    ]  # the last try to start it
     node = psutil.Process(entry["id"])
     for process in (node, *node.children(recursive=True)):
         process.kill()
