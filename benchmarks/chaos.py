@@ -43,7 +43,7 @@ BURST = 0.25
 TAKEN_S = 20
 """How long an engine has to be at work again, to be killed."""
 HEALTH = {"health_check_period_ms": 1000}
-"""A killed node is known for dead after 5 s, and not after Ray's 15: so long little else can be struck."""
+"""Three times as often as by default: until a killed node is taken for dead, little else can be struck."""
 STUCK_S = 300
 """A driver under which no row was written for so long has failed the benchmark."""
 

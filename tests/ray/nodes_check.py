@@ -113,7 +113,7 @@ def _through_a_death(folder: Path, network: Loopback | Namespaces, run: Path, jo
             _still(client, log)
         _kill(folder / "state", VICTIM)
         done = len(_rows(run / "rewrites"))
-        # Ray takes a node for dead after half a minute without a sign of life; then the job says that it has no place.
+        # Once Ray takes the node for dead the job says that it has no place.
         end_s = time.monotonic() + 90
         while "lost its place" not in log.read_text() and time.monotonic() < end_s:
             _still(client, log)
@@ -152,10 +152,8 @@ def _still(client: subprocess.Popen[bytes], log: Path) -> None:
 
 def _kill(state: Path, name: str) -> None:
     """End a node as a power cut does."""
-    *_, entry = [
-        entry for entry in local._read(state)["processes"] if entry["name"] == name
-    ]  # the last try to start it
-    node = psutil.Process(entry["id"])
+    tries = [entry for entry in local._read(state)["processes"] if entry["name"] == name]
+    node = psutil.Process(tries[-1]["id"])
     for process in (node, *node.children(recursive=True)):
         process.kill()
 
