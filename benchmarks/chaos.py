@@ -30,6 +30,8 @@ from typing import Any
 import psutil
 import pyarrow.dataset
 
+from benchmarks.ray_nodes import add_node
+
 ROOT = Path(__file__).resolve().parent.parent
 KINDS = {"engine": 9, "actor": 6, "node": 2, "driver": 3}
 """What is killed, and how often in 20 times."""
@@ -66,7 +68,7 @@ class Chaos:
         self._node = node
         head = node | {"include_dashboard": False, "_system_config": HEALTH}
         self._cluster = Cluster(initialize_head=True, head_node_args=head)
-        self._workers = [self._cluster.add_node(**node) for _ in range(WORKER_NODES)]
+        self._workers = [add_node(self._cluster, **node) for _ in range(WORKER_NODES)]
 
     def rewrite(self, name: str, problems: int, *, disturbed: bool) -> Path:
         """One data set to its end, with faults or without; the run's folder."""
@@ -115,7 +117,7 @@ class Chaos:
         elif kind == "node":
             node = self._workers.pop(self.draw.randrange(len(self._workers)))
             self._cluster.remove_node(node, allow_graceful=False)
-            self._workers.append(self._new_node())
+            self._workers.append(add_node(self._cluster, **self._node))
         else:
             driver.send_signal(signal.SIGKILL)
             driver.wait()
@@ -136,14 +138,6 @@ class Chaos:
         except FileNotFoundError:
             return True
         return False
-
-    def _new_node(self) -> Any:
-        for tries_left in reversed(range(5)):
-            try:
-                return self._cluster.add_node(**self._node)
-            except Exception:  # Ray's own, without a name: on a busy machine a node may not be up within Ray's 30 s
-                if not tries_left:
-                    raise
 
     def _processes(self) -> list[psutil.Process]:
         """All below this process; of other Rays on this machine nothing is touched."""

@@ -14,6 +14,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from benchmarks.byte_tokenizer import byte_tokenizer
+from benchmarks.ray_nodes import add_node
 from offsft.config import Train
 from offsft.console import Console
 from offsft.placement import Need, shortage
@@ -55,8 +56,8 @@ def main() -> None:
     cluster = Cluster(
         initialize_head=True, head_node_args=NODE | {"num_cpus": 0, "include_dashboard": False}, shutdown_at_exit=True
     )
-    cluster.add_node(**NODE, num_gpus=2, labels={"group": "gpu"})
-    cluster.add_node(**NODE, labels={"group": "spot"})
+    add_node(cluster, **NODE, num_gpus=2, labels={"group": "gpu"})
+    add_node(cluster, **NODE, labels={"group": "spot"})
     ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
     told: dict = {"labelled": run(folder, "labelled", 6, 0.01, "engine.node_labels={group: spot}")}
     told["parallel"] = run(folder, "parallel", 6, 0.01, "engine.gpus=2", "engine.tensor_parallel=2")
@@ -73,7 +74,7 @@ def main() -> None:
 
     def join_late() -> None:
         time.sleep(5)
-        cluster.add_node(**NODE, num_gpus=2, labels={"group": "gpu"})
+        add_node(cluster, **NODE, num_gpus=2, labels={"group": "gpu"})
 
     late = threading.Thread(target=join_late)
     late.start()
