@@ -40,7 +40,7 @@ from offsft.demo.problems import generate
 
 ROOT = Path(__file__).resolve().parent.parent
 CLIENTS = (1, 4, 16, 64)
-REQUESTS = {1: 12, 4: 12, 16: 32, 64: 64}
+REQUESTS = {1: 12, 4: 16, 16: 64, 64: 64}
 """Requests in a round, by the number of clients."""
 LONGER_CLIENTS = (1, 16)
 REST_S = 1.2

@@ -40,7 +40,7 @@ class Gateway:
         """Serve other models from now on; requests that have one in hand keep it."""
         routing = checked(Routing, user_config, "the gateway's user_config")
         known = list(self._models.served.values())
-        models = [await asyncio.to_thread(_served, model, self._recipe) for model in routing.models]
+        models = [await _served(model, self._recipe) for model in routing.models]
         self._models.replace([_as_before(known, model) for model in models], routing.default)
 
     async def __serve_build_asgi_app__(self) -> FastAPI:
@@ -79,12 +79,14 @@ def _as_before(known: list[Served], model: Served) -> Served:
     return next((served for served in known if (served.name, served.application, served.revision) == identity), model)
 
 
-def _served(model: ServedModel, recipe: Recipe) -> Served:
-    folder = model_folder(model.path)
+async def _served(model: ServedModel, recipe: Recipe) -> Served:
+    folder = await asyncio.to_thread(model_folder, model.path)
+    revision = await asyncio.to_thread(revision_of, folder, model.revision)
+    # On the replica's loop: its router may run there.
     handle = serve.get_deployment_handle(deployment_name(model.name), app_name=model.application)
     return Served(
         model.name,
-        revision_of(folder, model.revision),
+        revision,
         partial(load_prompts, folder, model.revision, recipe.prompt),
         partial(_sampler, handle, model.name),
         application=model.application,
