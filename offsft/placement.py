@@ -96,7 +96,7 @@ def waiting(need: Need, placed: int) -> str | None:
     for name, each in need.each.items():
         if free.get(name, 0.0) < each:
             wanted = (need.copies - placed) * each
-            return f"needs {_count(wanted, name)} more, and of the cluster's {free.get(name, 0.0):g} are free"
+            return f"needs {_count(wanted, name)} more, and the cluster has {free.get(name, 0.0):g} free"
     return None
 
 

@@ -151,3 +151,18 @@ def test_engines_go_where_the_recipe_says_and_a_job_says_what_it_waits_for(tmp_p
     ]
     assert told["waiting"]["problems"] == 6
     assert any("needs 4 GPUs, the cluster has 2" in line for line in told["waiting"]["lines"]), told["waiting"]["lines"]
+
+
+def test_the_autoscaler_is_asked_for_what_a_job_waits_for(tmp_path):
+    """Ray's own autoscaler, whose nodes run on this machine."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    command = [sys.executable, "-m", "tests.ray.autoscaler_check", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr[-3000:]
+    told = json.loads(done.stdout.strip().splitlines()[-1])
+    asked = re.compile("needs 2 GPUs, the cluster has [01], the autoscaler asked for [12] node")
+    assert any(map(asked.search, told["waits"])), told["waits"]
+    assert any("waiting: needs 2 GPUs" in line for line in told["lines"]), told["lines"]
+    assert told["problems"] == 12
+    assert sorted(told["nodes"]) == [0, 1, 1]
+    assert len(told["engines"]) == 2
