@@ -3,7 +3,8 @@
 `make serve` (the embedded model) and vLLM's own server of the same model, with the same engine settings, run side by side on
 loopback, and are asked in turn: at 1, 4, 16 and 64 concurrent clients, with chat requests of a short prompt and a fixed number
 of tokens, and our server with rewrites of one sample too. At one client the two are asked request by request, with the same
-prompt, so that the machine's drift meets both. Then ours is sent four times what it takes in at once, several times. Printed:
+prompt, so that the machine's drift meets both. Then ours is sent four times what it takes in at once, several times. With
+RAY_SERVE_ENABLE_HA_PROXY=1 ours runs behind Ray's HAProxy. Printed:
 
 `chat`, `vllm`, `rewrite`  by the number of clients: requests, errors, seconds, tokens_per_s, and p50, p95, p99 of the
                            latency (seconds)
