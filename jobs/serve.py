@@ -1,8 +1,9 @@
-"""python -m jobs.serve [CONFIG.yaml] [model=FOLDER] [host=ADDRESS] [port=NUMBER]
+"""python -m jobs.serve [CONFIG.yaml] [model=FOLDER] [host=ADDRESS] [port=NUMBER] [ingress=haproxy]
 
 Serve models over HTTP until a signal comes: services/local.yaml (or CONFIG.yaml, in the Ray Serve schema), and beside its
 model a trained one, which is then the default: model=FOLDER, or else what `make demo` left in runs/demo/model; `model=` for none.
-Joins the Ray cluster of RAY_ADDRESS, or starts a local one. API keys and limits: docs/serving.md.
+Joins the Ray cluster of RAY_ADDRESS, or starts a local one. ingress=haproxy: Ray's HAProxy takes the requests in, at less cost
+than its Python proxy. docs/serving.md has the choice, the API keys and the limits.
 """
 
 import sys
@@ -21,6 +22,10 @@ def _serve(config_path: Path, settings: dict[str, str]) -> None:
     import socket
     import threading
 
+    from services import ingress
+
+    ingress.choose(settings.get("ingress", "python"))
+
     import ray
     from ray import serve
 
@@ -38,6 +43,8 @@ def _serve(config_path: Path, settings: dict[str, str]) -> None:
     http |= {"host": settings.get("host", http["host"]), "port": _port(settings.get("port", http["port"]))}
     if os.environ.get("RAY_ADDRESS") and os.environ.get(ENVIRONMENT):
         raise ConfigError(f"{ENVIRONMENT} does not reach a Ray cluster that runs already; give the gateway a keys_file")
+    if settings.get("ingress") == "haproxy" and http.get("ssl_keyfile"):
+        raise ConfigError("Ray's HAProxy speaks no TLS: leave ingress=haproxy or ssl_keyfile out, or put TLS in front")
     refuse_open_door(http["host"], Keys(gateway.get("args", {}).get("keys_file")))
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -87,5 +94,5 @@ def _port(value: Any) -> int:
 
 
 if __name__ == "__main__":
-    paths, found = parsed(sys.argv[1:], str(__doc__), {"model", "host", "port"})
+    paths, found = parsed(sys.argv[1:], str(__doc__), {"model", "host", "port", "ingress"})
     reported(lambda: _serve(paths[0] if paths else _ROOT / "services" / "local.yaml", found))

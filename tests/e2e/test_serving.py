@@ -53,6 +53,7 @@ class Service:
         self.log = folder / "serve.log"
         with self.log.open("wb") as log:
             command = [sys.executable, "-m", "jobs.serve", str(folder / "serve.yaml"), f"port={port}", "model="]
+            command += [f"ingress={os.environ.get('OFFSFT_TEST_INGRESS', 'python')}"]
             self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
 
     def wait(self, condition):

