@@ -3,8 +3,8 @@
 `make serve` (the embedded model) and vLLM's own server of the same model, with the same engine settings, run side by side on
 loopback, and are asked in turn: at 1, 4, 16 and 64 concurrent clients, with chat requests of a short prompt and a fixed number
 of tokens, and our server with rewrites of one sample too. At one client the two are asked request by request, with the same
-prompt, so that the machine's drift meets both. Then ours is sent four times what it takes in at once, several times. With
-RAY_SERVE_ENABLE_HA_PROXY=1 ours runs behind Ray's HAProxy. Printed:
+prompt, so that the machine's drift meets both. Then ours is sent four times what it takes in at once, several times.
+`--ingress python` has Ray's Python proxy in front of ours in place of its HAProxy. Printed:
 
 `chat`, `vllm`, `rewrite`  by the number of clients: requests, errors, seconds, tokens_per_s, and p50, p95, p99 of the
                            latency (seconds)
@@ -38,6 +38,7 @@ import yaml
 
 from offsft.demo.model import embedded_model
 from offsft.demo.problems import generate
+from services.ingress import KINDS
 
 ROOT = Path(__file__).resolve().parent.parent
 CLIENTS = (1, 4, 16, 64)
@@ -60,18 +61,21 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2, help="measurements of each, in turn (default 2)")
     parser.add_argument("--tokens", type=int, default=16, help="tokens of a chat answer (default 16)")
     parser.add_argument("--longer", type=int, default=64, help="tokens of longer chat answers; 0: none (default 64)")
+    parser.add_argument(
+        "--ingress", default="haproxy", choices=KINDS, help="what is in front of ours (default haproxy)"
+    )
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers end too
     with (
         tempfile.TemporaryDirectory(prefix="offsft-load-") as folder,
-        both_servers(Path(folder)) as (ours, theirs, process),
+        both_servers(Path(folder), arguments.ingress) as (ours, theirs, process),
     ):
         found = asyncio.run(measure(ours, theirs, process, arguments))
     print(json.dumps(found) if arguments.json else yaml.safe_dump(found, sort_keys=False))
 
 
 @contextmanager
-def both_servers(folder: Path) -> Any:
+def both_servers(folder: Path, ingress: str) -> Any:
     """Our address, vLLM's, and the process of ours; one after the other is started, so that neither starves the other."""
     config = yaml.safe_load((ROOT / "services" / "local.yaml").read_text())
     config["applications"][0]["args"]["limits"] = {
@@ -95,7 +99,10 @@ def both_servers(folder: Path) -> Any:
     vllm += ["--max-num-seqs", "64", "--enforce-eager", "--logprobs-mode", "processed_logprobs"]
     vllm += ["--host", "127.0.0.1", "--port", str(theirs), "--disable-uvicorn-access-log"]
     commands = (
-        (["-m", "jobs.serve", str(folder / "serve.yaml"), "model=", f"port={ours}"], f"http://127.0.0.1:{ours}/readyz"),
+        (
+            ["-m", "jobs.serve", str(folder / "serve.yaml"), "model=", f"port={ours}", f"ingress={ingress}"],
+            f"http://127.0.0.1:{ours}/readyz",
+        ),
         (vllm, f"http://127.0.0.1:{theirs}/health"),
     )
     running: list[subprocess.Popen[bytes]] = []

@@ -1,9 +1,9 @@
-"""python -m jobs.serve [CONFIG.yaml] [model=FOLDER] [host=ADDRESS] [port=NUMBER] [ingress=haproxy]
+"""python -m jobs.serve [CONFIG.yaml] [model=FOLDER] [host=ADDRESS] [port=NUMBER] [ingress=python]
 
 Serve models over HTTP until a signal comes: services/local.yaml (or CONFIG.yaml, in the Ray Serve schema), and beside its
 model a trained one, which is then the default: model=FOLDER, or else what `make demo` left in runs/demo/model; `model=` for none.
-Joins the Ray cluster of RAY_ADDRESS, or starts a local one. ingress=haproxy: Ray's HAProxy takes the requests in, at less cost
-than its Python proxy. docs/serving.md has the choice, the API keys and the limits.
+Joins the Ray cluster of RAY_ADDRESS, or starts a local one, where the HAProxy that comes with Ray takes the requests in;
+ingress=python: Ray's own proxy does. docs/serving.md has the difference, the API keys and the limits.
 """
 
 import sys
@@ -24,7 +24,7 @@ def _serve(config_path: Path, settings: dict[str, str]) -> None:
 
     from services import ingress
 
-    ingress.choose(settings.get("ingress", "python"))
+    chosen = ingress.choose(settings.get("ingress"))
 
     import ray
     from ray import serve
@@ -43,8 +43,10 @@ def _serve(config_path: Path, settings: dict[str, str]) -> None:
     http |= {"host": settings.get("host", http["host"]), "port": _port(settings.get("port", http["port"]))}
     if os.environ.get("RAY_ADDRESS") and os.environ.get(ENVIRONMENT):
         raise ConfigError(f"{ENVIRONMENT} does not reach a Ray cluster that runs already; give the gateway a keys_file")
-    if settings.get("ingress") == "haproxy" and http.get("ssl_keyfile"):
-        raise ConfigError("Ray's HAProxy speaks no TLS: leave ingress=haproxy or ssl_keyfile out, or put TLS in front")
+    if chosen == "haproxy" and http.get("ssl_keyfile"):
+        raise ConfigError(
+            "Ray's HAProxy speaks no TLS: add ingress=python, or put TLS in front and leave ssl_keyfile out"
+        )
     refuse_open_door(http["host"], Keys(gateway.get("args", {}).get("keys_file")))
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

