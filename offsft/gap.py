@@ -1,10 +1,11 @@
 """The policy gap: how far responses are from what a policy would write, in log-ratios and importance weights.
 
-The log-ratio of a token is log p - log q: p is what the policy gives it on the plain prompt, q what the behaviour that
-wrote it gave. A demonstration has no known behaviour: q is 1, as if it had been certain of every token, so that the
-weight is p, as in DFT (arXiv 2508.05629), and the KL divergence from demonstration to policy is exactly -log p.
+The log-ratio of a token is log p - log q: p is its probability under the policy on the plain prompt, q under the
+behaviour policy that wrote it. A demonstration has no known behaviour policy: q is 1, as if it had been certain of
+every token. The weight is then p, as in DFT (arXiv 2508.05629), and the KL divergence from demonstration to policy is
+exactly -log p.
 
-R = rows, T = tokens of all rows one after the other; log-probs in nats.
+R = rows, T = tokens of all rows, concatenated; log-probs in nats.
 """
 
 import math
@@ -14,41 +15,47 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet
 
-from offsft.records import Source
-from offsft.storage import StoragePath, arrow, make, open_parquet, parquet_files
+from offsft.errors import DataError
+from offsft.records import EXPERT, UNSOLVED
+from offsft.storage.paths import StoragePath, arrow, make, open_parquet, parquet_files
 
 EDGES = np.linspace(-12.0, 4.0, 65)
-"""Edges of the histogram of the tokens' log-ratios; what lies beyond is counted in the outermost bins."""
+"""Edges of the histogram of the tokens' log-ratios; values beyond are counted in the outermost bins."""
 
 _BATCH_ROWS = 1024
+_MOST_NATS = 600.0
+"""The largest log-ratio whose exponential is taken, so that a sum of them is finite: float64 overflows at 709."""
+_ROWS_NAMED = 5
+"""Most rows named in an error."""
 _ALL = "all"
 
 
 @dataclass(slots=True)
-class Rows:
-    """The gap of each row, `(R)`."""
+class GapRows:
+    """The gap statistics of each row, `(R)`."""
 
     tokens: np.ndarray
     mean_log_ratio: np.ndarray
     log_ratio: np.ndarray
-    """Of the whole sequence: the sum over its tokens."""
+    """Log-ratio of the whole sequence: the sum over its tokens."""
     k3: np.ndarray
-    """Estimate of KL(q || p) a token: mean of w - 1 - log w. The estimate k1 is minus the mean log-ratio."""
+    """Estimate of KL(q || p) per token: mean of w - 1 - log w. The estimate k1 is minus the mean log-ratio."""
     ess_share: np.ndarray
     """Effective sample size of the row's token weights, as a share of its tokens."""
     top_share: np.ndarray
-    """Share of the largest token weight in the sum of the row's."""
+    """Share of the largest token weight in the row's sum of weights."""
 
 
-def gap_of_rows(log_ratios_T: np.ndarray, lengths_R: np.ndarray) -> Rows:
-    """Statistics of each row; a row without tokens has NaN."""
+def gap_of_rows(log_ratios_T: np.ndarray, lengths_R: np.ndarray) -> GapRows:
+    """Gap statistics of each row; NaN for a row without tokens."""
     log_ratios_T = np.asarray(log_ratios_T, dtype=np.float64)
     lengths_R = np.asarray(lengths_R, dtype=np.int64)
     row_T = np.repeat(np.arange(len(lengths_R)), lengths_R)
 
-    def summed(values_T: np.ndarray) -> np.ndarray:
+    def sum_by_row(values_T: np.ndarray) -> np.ndarray:
         return np.bincount(row_T, weights=values_T, minlength=len(lengths_R))
 
     top_R = np.full(len(lengths_R), -np.inf)
@@ -56,20 +63,20 @@ def gap_of_rows(log_ratios_T: np.ndarray, lengths_R: np.ndarray) -> Rows:
     # Weights relative to the row's largest, so that none overflows.
     weights_T = np.exp(log_ratios_T - top_R[row_T])
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        total_R = summed(weights_T)
-        return Rows(
+        total_R = sum_by_row(weights_T)
+        return GapRows(
             tokens=lengths_R,
-            mean_log_ratio=summed(log_ratios_T) / lengths_R,
-            log_ratio=summed(log_ratios_T),
-            k3=summed(np.expm1(log_ratios_T) - log_ratios_T) / lengths_R,
-            ess_share=total_R**2 / (summed(weights_T**2) * lengths_R),
+            mean_log_ratio=sum_by_row(log_ratios_T) / lengths_R,
+            log_ratio=sum_by_row(log_ratios_T),
+            k3=sum_by_row(np.expm1(np.minimum(log_ratios_T, _MOST_NATS)) - log_ratios_T) / lengths_R,
+            ess_share=total_R**2 / (sum_by_row(weights_T**2) * lengths_R),
             top_share=1 / total_R,
         )
 
 
 @dataclass(slots=True)
 class _Weights:
-    """Sums of importance weights in log space, added up piece by piece."""
+    """Sums of importance weights in log space, accumulated piece by piece."""
 
     n: int = 0
     log_sum: float = -math.inf
@@ -94,7 +101,7 @@ class _Weights:
 
 @dataclass(slots=True)
 class GapSums:
-    """The gap of any number of rows, added up batch by batch."""
+    """The gap of any number of rows, accumulated batch by batch."""
 
     rows: int = 0
     tokens: int = 0
@@ -105,8 +112,8 @@ class GapSums:
     sequence_weights: _Weights = field(default_factory=_Weights)
     counts: np.ndarray = field(default_factory=lambda: np.zeros(len(EDGES) - 1, dtype=np.int64))
 
-    def add(self, logprobs_T: np.ndarray, log_ratios_T: np.ndarray, lengths_R: np.ndarray) -> Rows:
-        """Count a batch of rows in; returns what is known of each of them."""
+    def add(self, logprobs_T: np.ndarray, log_ratios_T: np.ndarray, lengths_R: np.ndarray) -> GapRows:
+        """Add a batch of rows; returns the statistics of each row."""
         each = gap_of_rows(log_ratios_T, lengths_R)
         self.rows += len(lengths_R)
         self.tokens += len(log_ratios_T)
@@ -120,7 +127,7 @@ class GapSums:
         return each
 
     def statistics(self) -> dict[str, Any]:
-        """Means over all tokens, or over rows where the name says sequence; shares are of 1."""
+        """Means over all tokens, or over rows for names with `sequence`; shares are of 1."""
         tokens, rows = max(1, self.tokens), max(1, self.rows)
         return {
             "rows": self.rows,
@@ -140,21 +147,42 @@ class GapSums:
 
 @dataclass(slots=True)
 class Scored:
-    """Log-probs of one set of responses under one policy, row by row; `behavior` has None for demonstrations."""
+    """Log-probs of one set of responses under one policy, row by row; `behavior` has None for demonstrations.
+
+    A row that was not scored has None in `logprobs`, a sample with unknown log-probs has None in `behavior`.
+    """
 
     ids: list[str]
     sources: list[str]
-    logprobs: Sequence[Sequence[float] | np.ndarray]
+    logprobs: Sequence[Sequence[float] | np.ndarray | None]
     behavior: Sequence[Sequence[float] | np.ndarray | None]
 
+    def measured(self) -> "Scored":
+        """The rows with both sides of the log-ratio known."""
+        rows = [
+            row
+            for row in zip(self.ids, self.sources, self.logprobs, self.behavior, strict=True)
+            if row[2] is not None and (row[3] is not None or row[1] == EXPERT)
+        ]
+        return Scored(*(list(column) for column in zip(*rows, strict=True))) if rows else Scored([], [], [], [])
 
-def gap_by_source(batches: Iterable[Scored], each_row: StoragePath | None = None) -> dict[str, Any]:
-    """Statistics of all rows and of each source that occurs; where `each_row` is a path, each row's as Parquet there."""
+
+def gap_by_source(
+    batches: Iterable[Scored], sources: Sequence[str] = (), each_row: StoragePath | None = None
+) -> dict[str, Any]:
+    """Statistics of all rows, then of each source present: those of `sources` in this order, then others as they come.
+
+    Rows with unknown log-probs are left out. With `each_row`, the statistics of each row are written there as Parquet.
+
+    Raises:
+        DataError: a log-ratio is not finite; names the rows.
+    """
     sums: dict[str, GapSums] = {}
     writer = None
-    for batch in batches:
-        ratios = [_log_ratios(p, q) for p, q in zip(batch.logprobs, batch.behavior, strict=True)]
-        for name in (_ALL, *sorted(set(batch.sources))):
+    for batch in (scored.measured() for scored in batches):
+        ratios = [_log_ratios(p, q) for p, q in zip(batch.logprobs, batch.behavior, strict=True) if p is not None]
+        _check_finite(batch.ids, ratios)
+        for name in (_ALL, *dict.fromkeys(batch.sources)):
             chosen = [i for i, source in enumerate(batch.sources) if name in (_ALL, source)]
             rows = sums.setdefault(name, GapSums()).add(
                 _flat([batch.logprobs[i] for i in chosen]),
@@ -170,35 +198,42 @@ def gap_by_source(batches: Iterable[Scored], each_row: StoragePath | None = None
                 writer.write_table(table)
     if writer is not None:
         writer.close()
-    return {name: sums[name].statistics() for name in (_ALL, *Source) if name in sums}
+    order = dict.fromkeys([_ALL, *sources, *sums])
+    return {name: sums[name].statistics() for name in order if name in sums}
 
 
-def gap_of_rewrites(rewrites: StoragePath, folder: StoragePath) -> dict[str, Any]:
-    """The gap before training: of the expert solutions and of what rewriting kept, under the policy that rewrote.
+def gap_of_rewrites(rewrites: StoragePath, folder: StoragePath, sources: Sequence[str] = ()) -> dict[str, Any]:
+    """The gap before training: of expert solutions and of kept responses, under the policy that rewrote.
 
-    Each row's goes to `expert.parquet` and `kept.parquet` in `folder`.
+    Each row's statistics go to `expert.parquet` and `kept.parquet` in `folder`.
     """
     return {
-        which: gap_by_source(read_scored(rewrites, which), folder / f"{which}.parquet") for which in ("expert", "kept")
+        which: gap_by_source(read_scored(rewrites, which), sources, folder / f"{which}.parquet")
+        for which in ("expert", "kept")
     }
 
 
 def read_scored(rewrites: StoragePath, which: str) -> Iterable[Scored]:
-    """What rewriting recorded of the kept responses, or of the expert solutions of all problems."""
+    """Log-probs recorded by rewriting, of the kept responses or of all problems' expert solutions, in batches.
+
+    Rows without a response have nothing to measure and are left out of the kept ones.
+    """
     columns = ["id", "source", "policy_logprobs", "behavior_logprobs"] if which == "kept" else ["id", "expert_logprobs"]
     for path in parquet_files(rewrites):
         for batch in open_parquet(path).iter_batches(_BATCH_ROWS, columns=columns):
+            if which == "kept":
+                batch = batch.filter(pc.field("source") != UNSOLVED)
             ids = batch["id"].to_pylist()
             if which == "kept":
                 sources = batch["source"].to_pylist()
                 yield Scored(ids, sources, _arrays(batch["policy_logprobs"]), _arrays(batch["behavior_logprobs"]))
             else:
                 n = len(ids)
-                yield Scored(ids, [str(Source.EXPERT)] * n, _arrays(batch["expert_logprobs"]), [None] * n)
+                yield Scored(ids, [EXPERT] * n, _arrays(batch["expert_logprobs"]), [None] * n)
 
 
 def _arrays(lists: pa.Array) -> list[Any]:
-    """An array for each list, None for a null: a Python number for each log-prob would take most of the time."""
+    """An array per list, None for a null: converting each log-prob to a Python number would take most of the time."""
     return list(lists.to_numpy(zero_copy_only=False))
 
 
@@ -207,11 +242,20 @@ def _log_ratios(logprobs: Sequence[float] | np.ndarray, behavior: Sequence[float
     return ratios if behavior is None else ratios - np.asarray(behavior, dtype=np.float64)
 
 
+def _check_finite(ids: list[str], ratios: list[np.ndarray]) -> None:
+    broken = [name for name, ratios_T in zip(ids, ratios, strict=True) if not np.isfinite(ratios_T).all()]
+    if broken:
+        raise DataError(
+            f"log-probs that are not finite numbers in {len(broken)} rows: {', '.join(broken[:_ROWS_NAMED])}; remove these"
+            " rows, or rewrite their problems again"
+        )
+
+
 def _flat(lists: list[Any]) -> np.ndarray:
     return np.concatenate([np.asarray(part, dtype=np.float64) for part in lists]) if lists else np.zeros(0)
 
 
-def _rows_table(batch: Scored, rows: Rows) -> pa.Table:
+def _rows_table(batch: Scored, rows: GapRows) -> pa.Table:
     return pa.table(
         {
             "id": batch.ids,

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes both lock files from pyproject.toml with uv, in an environment of its own. torch's CPU build is looked up where
-# pip is told to find wheels (PIP_FIND_LINKS), else in PyTorch's own CPU index.
+# Makes both lock files from pyproject.toml with uv, in a separate environment. torch's CPU build is looked up where
+# pip is set to find wheels (PIP_FIND_LINKS), else in PyTorch's own CPU index.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scratch=$(mktemp -d)
@@ -14,7 +14,7 @@ if [ -n "${PIP_FIND_LINKS:-}" ]; then
 else
     torch=(--extra-index-url https://download.pytorch.org/whl/cpu --index-strategy unsafe-best-match)
 fi
-"$scratch/bin/uv" pip compile pyproject.toml --extra cpu --extra demo --extra dev "${common[@]}" "${torch[@]}" \
+"$scratch/bin/uv" pip compile pyproject.toml --extra cpu --extra demo --extra ifeval --extra dev "${common[@]}" "${torch[@]}" \
     --excludes requirements/excluded.txt -o requirements/cpu.lock
 printf 'llm\nllama-cpp-python\n' >"$scratch/excluded.txt"
 "$scratch/bin/uv" pip compile pyproject.toml --extra gpu --extra demo "${common[@]}" \

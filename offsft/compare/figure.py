@@ -1,20 +1,20 @@
-"""The comparison in one picture: accuracies with intervals, losses and gradient norms side by side, cost."""
+"""The comparison in one figure: accuracies with intervals, losses and gradient norms side by side, and cost."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from offsft.compare.table import Measured
+from offsft.compare.table import ArmResult
 from offsft.report.palette import light
 from offsft.report.svg import SETTINGS, to_png
-from offsft.storage import StoragePath
+from offsft.storage.paths import StoragePath
 
 _SIZE_IN = (10.0, 6.4)
 
 
-def write_figure(rows: Sequence[dict[str, Any]], measured: Sequence[Measured], path: StoragePath) -> None:
-    """Save the picture as PNG."""
+def write_figure(rows: Sequence[dict[str, Any]], measured: Sequence[ArmResult], path: StoragePath) -> None:
+    """Save the figure as PNG."""
     from matplotlib import colormaps, rc_context
     from matplotlib.figure import Figure
 
@@ -24,7 +24,7 @@ def write_figure(rows: Sequence[dict[str, Any]], measured: Sequence[Measured], p
         colors = [light("base"), *(colormaps["tab10"](i % 10) for i in range(len(rows) - 1))]
         _accuracies(accuracy, rows, colors)
         for axes, metric, title in (
-            (nll, "loss/nll", "negative log-likelihood, nats a token"),
+            (nll, "loss/nll", "negative log-likelihood, nats per token"),
             (norm, "optim/grad_norm", "gradient norm"),
         ):
             for row, color in zip(measured[1:], colors[1:], strict=True):
@@ -47,8 +47,8 @@ def _accuracies(axes: Any, rows: Sequence[dict[str, Any]], colors: Sequence[Any]
     axes.set_title("accuracy on held-out problems, 95 % interval", loc="left")
 
 
-def _curve(axes: Any, row: Measured, metric: str, color: Any) -> None:
-    """Mean over the seeds, and the band between their lowest and highest."""
+def _curve(axes: Any, row: ArmResult, metric: str, color: Any) -> None:
+    """Plot the mean over the seeds, and the band between their minimum and maximum."""
     values = np.array([[line[metric] for line in run] for run in row.metrics])
     steps = [line["step"] for line in row.metrics[0]]
     axes.plot(steps, values.mean(axis=0), color=color, linewidth=1.5, label=row.name)

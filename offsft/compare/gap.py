@@ -1,39 +1,42 @@
-"""The policy gap of any two pairs of a model and responses, side by side."""
+"""The policy gap of any two (model, responses) pairs, side by side."""
 
 import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
 from rich import box
 from rich.table import Table
 
 from offsft.config import GapSide, Recipe
-from offsft.console import Console
-from offsft.engine_actor import SamplerFactory
-from offsft.engine_job import count_rows
 from offsft.errors import RunFolderError
-from offsft.evaluate.score import run_score
 from offsft.gap import Scored, gap_by_source
-from offsft.model_files import MODEL_LAST, stamps_of
-from offsft.pipeline import resolve_model
-from offsft.ray_session import ray_session
+from offsft.inference.batch_job import count_rows
+from offsft.inference.engines import check_engine
+from offsft.inference.score import run_score
+from offsft.inference.spec import SamplerFactory
+from offsft.models import MODEL_LAST, fingerprint, resolve_model
+from offsft.records import UNSOLVED
 from offsft.report import numbers
-from offsft.run_folder import RunFolder, write_text_atomically
-from offsft.run_lock import held
-from offsft.storage import StoragePath, at, is_filled, is_url, parquet_files, read_table
-from offsft.storage_fault import check_reachable
+from offsft.runtime.console import Console
+from offsft.runtime.nodes import check_nodes
+from offsft.runtime.session import ray_session
+from offsft.storage.faults import check_reachable
+from offsft.storage.paths import StoragePath, at, is_filled, parquet_files, read_table, write_json
+from offsft.storage.run_folder import RunFolder
+from offsft.storage.run_lock import lock_run
 
 
 def run_gap(recipe: Recipe, console: Console, *, sampler_factory: SamplerFactory | None = None) -> dict[str, Any]:
-    """Score both sides, unless they were before, write `gap/gap.json` and each row's statistics, and show the table.
+    """Score both sides unless already scored, write `gap/gap.json` and the statistics per row, and show the table.
 
     Raises:
-        OffsftError: there are no rewrites, a model is missing or reads other tokens, or no engine could start.
+        OffsftError: there are no rewrites, a model is missing or tokenizes differently, or no engine could start.
     """
     folder = RunFolder(recipe.run)
     check_reachable(folder.path, "run")
-    with held(folder.path):
+    with lock_run(folder.path):
         folder.open(recipe)
         return _run_gap(recipe, folder, console, sampler_factory)
 
@@ -42,9 +45,12 @@ def _run_gap(
     recipe: Recipe, folder: RunFolder, console: Console, sampler_factory: SamplerFactory | None
 ) -> dict[str, Any]:
     sides = {"first": recipe.gap.first, "second": recipe.gap.second}
+    check_engine(recipe.engine)
     console.quiet(folder.logs / "driver.log")
     found: dict[str, Any] = {}
     with ray_session(recipe.cluster):
+        models = {f"gap.{name}.model": _model(recipe, side, folder) for name, side in sides.items()}
+        check_nodes(folder.path, models, console)
         for name, side in sides.items():
             rewrites = _rewrites(side, name) or folder.rewrites
             if not count_rows(rewrites):
@@ -56,9 +62,9 @@ def _run_gap(
                 "model": side.model,
                 "responses": side.responses,
                 "rewrites": str(rewrites),
-                "gap": gap_by_source(_read(output), folder.gap / f"{name}.parquet"),
+                "gap": gap_by_source(_read(output), recipe.rewrite.sources, folder.gap / f"{name}.parquet"),
             }
-    write_text_atomically(folder.gap / "gap.json", json.dumps(found, indent=2) + "\n")
+    write_json(folder.gap / "gap.json", found)
     console.done()
     console.rich.print(_table(found))
     console.say(f"gap: {folder.gap / 'gap.json'}; each row's in first.parquet and second.parquet beside it")
@@ -83,19 +89,15 @@ def _model(recipe: Recipe, side: GapSide, folder: RunFolder) -> str:
 
 
 def _key(side: GapSide, model: str, rewrites: StoragePath) -> str:
-    """A folder's name for what was scored; a trained model is another one once its weights change."""
-    if is_url(model):
-        stamps = stamps_of(model)
-    else:
-        weights = sorted(Path(model).glob("*.safetensors")) if Path(model).is_dir() else []
-        stamps = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in weights]
-    text = json.dumps([model, stamps, str(rewrites), side.responses])
+    """A folder's name for one scoring; a trained model gets a different name once its weights change."""
+    text = json.dumps([model, fingerprint(model), str(rewrites), side.responses])
     return f"{side.responses}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def _read(scores: StoragePath) -> Any:
     for path in parquet_files(scores):
-        rows = read_table(path).to_pydict()
+        table = read_table(path)
+        rows = table.filter(pc.field("source") != UNSOLVED).to_pydict()
         yield Scored(rows["id"], rows["source"], rows["logprobs"], rows["behavior"])
 
 

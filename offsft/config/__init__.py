@@ -1,50 +1,50 @@
-"""Every setting of a run: strict, frozen, bounded. A recipe is one `Recipe` in YAML (read by `offsft.recipes`).
+"""Every setting of a run: strict, frozen, bounded. A recipe is one `Recipe` in YAML (read by `offsft.config.loading`).
 
 The docstring below a field is its documentation (`--help` prints it): what it does and its unit.
 """
 
-from offsft.config.cluster import Cluster
-from offsft.config.compare import Arm, Compare, Gap, GapSide
-from offsft.config.data import Data, Fields, ProblemRows
+from offsft.config.cluster import ClusterConfig
+from offsft.config.compare import Arm, CompareConfig, GapConfig, GapSide
+from offsft.config.data import AnswerIs, DataConfig, Fields, ProblemRows
 from offsft.config.domain import Domain
-from offsft.config.evaluate import Evaluate, PromptStyle
-from offsft.config.model import Model, Prompt
-from offsft.config.plan import Plan
+from offsft.config.engine import EngineConfig, RemoteConfig
+from offsft.config.evaluate import EvaluateConfig, PromptStyle
+from offsft.config.model import ModelConfig, PromptConfig, Thinking
+from offsft.config.plan import PlanConfig
+from offsft.config.probe import ProbeConfig, objective_name
 from offsft.config.recipe import Recipe
-from offsft.config.rewrite import Engine, Rewrite
-from offsft.config.serve import Generator, Limits, Routing, ServedModel, Serving
+from offsft.config.rewrite import RewriteConfig
 from offsft.config.suite import Suite
-from offsft.config.train import Lora, SourceWeights, Train
-from offsft.config.verify import Judge, Tolerance, Verify
+from offsft.config.train import Lora, TrainConfig
+from offsft.config.verify import JudgeConfig, Tolerance, VerifyConfig
 
 __all__ = [
+    "AnswerIs",
     "Arm",
-    "Cluster",
-    "Compare",
-    "Data",
+    "ClusterConfig",
+    "CompareConfig",
+    "DataConfig",
     "Domain",
-    "Engine",
-    "Evaluate",
+    "EngineConfig",
+    "EvaluateConfig",
     "Fields",
-    "Gap",
+    "GapConfig",
     "GapSide",
-    "Generator",
-    "Judge",
-    "Limits",
+    "JudgeConfig",
     "Lora",
-    "Model",
-    "Plan",
+    "ModelConfig",
+    "PlanConfig",
+    "ProbeConfig",
     "ProblemRows",
-    "Prompt",
+    "PromptConfig",
     "PromptStyle",
     "Recipe",
-    "Rewrite",
-    "Routing",
-    "ServedModel",
-    "Serving",
-    "SourceWeights",
+    "RemoteConfig",
+    "RewriteConfig",
     "Suite",
+    "Thinking",
     "Tolerance",
-    "Train",
-    "Verify",
+    "TrainConfig",
+    "VerifyConfig",
+    "objective_name",
 ]

@@ -1,117 +1,132 @@
-"""One recipe: every section of settings, and what must hold between them."""
+"""One recipe: every section of settings, the stages whose results each changes, and the checks across sections."""
 
-from typing import Any
+import difflib
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from offsft.config.cluster import Cluster
-from offsft.config.compare import Compare, Gap
-from offsft.config.data import Data
+from offsft.config.base import FREE, Affects, PathText, Strict, refuse
+from offsft.config.cluster import ClusterConfig
+from offsft.config.compare import CompareConfig, GapConfig
+from offsft.config.data import DataConfig
 from offsft.config.domain import Domain, with_domain
-from offsft.config.evaluate import Evaluate
-from offsft.config.model import Model, Prompt
-from offsft.config.plan import Plan
-from offsft.config.rewrite import Engine, Rewrite
-from offsft.config.train import Train
-from offsft.config.verify import Verify
+from offsft.config.engine import EngineConfig
+from offsft.config.evaluate import EvaluateConfig
+from offsft.config.model import ModelConfig, PromptConfig
+from offsft.config.native import with_native_dtype
+from offsft.config.plan import PlanConfig
+from offsft.config.probe import ProbeConfig
+from offsft.config.rewrite import RewriteConfig
+from offsft.config.train import TrainConfig
+from offsft.config.verify import VerifyConfig
 from offsft.errors import ConfigError
-from offsft.strict import Strict
+from offsft.records import EXPERT
+
+_NEEDS_LOGPROBS = (
+    " needs the samples' log-probs, which engine.kind=remote does not give with these settings; see engine.remote.logprobs and"
+    " .vllm_extensions, or sample at temperature 1 and top-p 1"
+)
 
 
 class Recipe(Strict):
-    run: str = Field(min_length=1)
-    """The run's folder, for example `runs/demo` or `s3://bucket/runs/demo`: everything the run leaves is there."""
-    seed: int = Field(default=0, ge=0)
-    """Seed of the engines and of the order of training."""
-    domain: Domain = "math"
-    """What the problems are: it sets how rows are read, and `prompt` and `verify.kind` where the recipe does not."""
-    model: Model = Model()
-    prompt: Prompt = Prompt()
-    data: Data = Data()
-    rewrite: Rewrite = Rewrite()
-    engine: Engine = Engine()
-    verify: Verify = Verify()
-    train: Train = Train()
-    evaluate: Evaluate = Evaluate()
-    compare: Compare = Compare()
-    gap: Gap = Gap()
-    cluster: Cluster = Cluster()
-    plan: Plan = Plan()
+    run: Annotated[PathText, FREE] = Field(min_length=1)
+    """The run's folder, for example `runs/demo` or `s3://bucket/runs/demo`, which holds everything that the run leaves."""
+    seed: Annotated[int, Affects("rewrite", "evaluate")] = Field(default=0, ge=0)
+    """Seed of the engines and of the training order."""
+    domain: Annotated[Domain, Affects("rewrite")] = "math"
+    """Domain of the problems: it sets how rows are read, and `prompt` and `verify.kind` unless the recipe does."""
+    model: Annotated[ModelConfig, Affects("rewrite", "evaluate")] = ModelConfig()
+    prompt: Annotated[PromptConfig, Affects("rewrite", "evaluate")] = PromptConfig()
+    data: Annotated[DataConfig, Affects("rewrite")] = DataConfig()
+    rewrite: Annotated[RewriteConfig, Affects("rewrite")] = RewriteConfig()
+    engine: Annotated[EngineConfig, FREE] = EngineConfig()
+    verify: Annotated[VerifyConfig, Affects("rewrite")] = VerifyConfig()
+    train: Annotated[TrainConfig, Affects("train")] = TrainConfig()
+    evaluate: Annotated[EvaluateConfig, Affects("evaluate")] = EvaluateConfig()
+    compare: Annotated[CompareConfig, FREE] = CompareConfig()
+    gap: Annotated[GapConfig, FREE] = GapConfig()
+    probe: Annotated[ProbeConfig, FREE] = ProbeConfig()
+    cluster: Annotated[ClusterConfig, FREE] = ClusterConfig()
+    plan: Annotated[PlanConfig, FREE] = PlanConfig()
 
     @model_validator(mode="before")
     @classmethod
-    def _of_the_domain(cls, tree: Any) -> Any:
-        return with_domain(tree) if isinstance(tree, dict) else tree
+    def _of_the_domain_and_machine(cls, tree: Any) -> Any:
+        return with_native_dtype(with_domain(tree)) if isinstance(tree, dict) else tree
 
     @model_validator(mode="after")
-    def _possible(self) -> "Recipe":
-        train = self.train
-        least_stage = {"none": 0, "optimizer": 1, "optimizer_and_weights": 3}[train.offload]
-        engine = self.engine
-        problems = [
-            (
-                (engine.tensor_parallel > 1 or engine.gpus > 1) and engine.gpus != engine.tensor_parallel,
-                f"engine.gpus={engine.gpus:g} does not go with engine.tensor_parallel={engine.tensor_parallel}: an engine"
-                " spreads over all of its GPUs; give both the same number",
-            ),
-            (
-                engine.actors_max is not None and engine.actors_max < engine.actors,
-                f"engine.actors_max={engine.actors_max} is below engine.actors={engine.actors}; raise it, or leave it out",
-            ),
-            (
-                train.zero_stage < least_stage,
-                f"train.offload={train.offload} needs train.zero_stage={least_stage} or higher, not {train.zero_stage}",
-            ),
-            (
-                train.offload != "none" and train.gpus_per_worker == 0,
-                f"train.offload={train.offload} moves memory away from GPUs, and train.gpus_per_worker=0 uses none;"
-                " set train.offload=none",
-            ),
-            (
-                train.skip_steps > 0 and train.zero_stage == 3,
-                f"train.skip_steps={train.skip_steps} does not work with train.zero_stage=3, in which DeepSpeed has"
-                " updated the weights before it knows the gradient; set it to 0, or a lower stage",
-            ),
-            (
-                train.lora.keep_adapter and train.lora.rank == 0,
-                "train.lora.keep_adapter=true has no adapter to keep; set train.lora.rank, for example to 16",
-            ),
-            (
-                self.rewrite.max_tokens >= self.model.context_tokens,
-                f"rewrite.max_tokens={self.rewrite.max_tokens} leaves no room for a prompt in"
-                f" model.context_tokens={self.model.context_tokens}; lower the one or raise the other",
-            ),
-            (
-                self.evaluate.max_tokens >= self.model.context_tokens,
-                f"evaluate.max_tokens={self.evaluate.max_tokens} leaves no room for a prompt in"
-                f" model.context_tokens={self.model.context_tokens}; lower the one or raise the other",
-            ),
-            (
-                self.train.micro_batch_tokens < self.train.max_tokens,
-                f"train.micro_batch_tokens={self.train.micro_batch_tokens} cannot hold a row of"
-                f" train.max_tokens={self.train.max_tokens}; raise it to at least that",
-            ),
-            (
-                self.train.global_batch < self.train.workers,
-                f"train.global_batch={self.train.global_batch} gives some of train.workers={self.train.workers}"
-                f" nothing to do; raise it to at least {self.train.workers}",
-            ),
-            (
-                self.evaluate.temperature == 0 and self.evaluate.samples > 1,
-                f"evaluate.samples={self.evaluate.samples} at evaluate.temperature=0 would give the same answer each"
-                " time; set evaluate.samples=1 or a temperature above 0",
-            ),
-            (
-                self.evaluate.temperature == 0 and self.evaluate.greedy,
-                "evaluate.greedy=true adds nothing at evaluate.temperature=0, which is greedy; leave it out",
-            ),
-            (
-                self.evaluate.temperature == 0 and self.evaluate.top_p < 1,
-                f"evaluate.top_p={self.evaluate.top_p} has no effect at evaluate.temperature=0 (greedy);"
-                " leave it at 1 or set a temperature above 0",
-            ),
-        ]
-        wrong = [message for is_wrong, message in problems if is_wrong]
-        if wrong:
-            raise ConfigError("; ".join(wrong))
+    def _know_sources(self) -> "Recipe":
+        known = [*self.rewrite.sources, *([] if EXPERT in self.rewrite.sources else [EXPERT])]
+        by_source = {"train.source_weights": self.train.source_weights, "plan.accept": self.plan.accept}
+        by_source |= {f"compare.arms.{arm.name}.source_weights": arm.source_weights for arm in self.compare.arms}
+        for key, named in by_source.items():
+            for name in named.keys() - set(known):
+                close = difflib.get_close_matches(name, known, n=1)
+                hint = f"; did you mean {close[0]}?" if close else ""
+                raise ConfigError(
+                    f"{key}.{name}: no stage of rewrite.stages has this name; there are {', '.join(known)}{hint}"
+                )
         return self
+
+    @model_validator(mode="after")
+    def _room_for_a_prompt(self) -> "Recipe":
+        context, thought = self.model.context_tokens, self.model.thinking_tokens
+        sections = (("rewrite", self.rewrite), ("evaluate", self.evaluate))
+        refuse(
+            (
+                settings.max_tokens >= context,
+                f"{section}.max_tokens={settings.max_tokens} leaves no room for a prompt in"
+                f" model.context_tokens={context}; lower the one or raise the other",
+            )
+            for section, settings in sections
+        )
+        refuse(
+            (
+                thought is not None and settings.max_tokens <= thought,
+                f"{section}.max_tokens={settings.max_tokens} leaves no room for an answer after a thought of up to"
+                f" model.thinking_tokens={thought}; raise the one or lower the other",
+            )
+            for section, settings in sections
+        )
+        return self
+
+    @model_validator(mode="after")
+    def _log_probs_that_are_needed(self) -> "Recipe":
+        on_policy = self.rewrite.temperature == 1 and self.rewrite.top_p == 1
+        if self.engine.gives_logprobs(on_policy=on_policy):
+            return self
+        arms = [("train", self.train.objective, self.train.responses)]
+        arms += [(f"compare.arms ({arm.name})", arm.objective, arm.responses) for arm in self.compare.arms]
+        probed = self.probe.responses or self.train.responses
+        arms += [("probe.objectives", objective, probed) for objective in self.probe.objectives]
+        refuse(
+            [
+                (self.rewrite.pick == "most_likely", f"rewrite.pick=most_likely{_NEEDS_LOGPROBS}"),
+                *(
+                    (
+                        objective.needs_behavior and responses == "kept",
+                        f"{where}: objective kind={objective.kind}{_NEEDS_LOGPROBS}",
+                    )
+                    for where, objective, responses in arms
+                ),
+            ]
+        )
+        return self
+
+
+def stages_changed_by(key: str) -> frozenset[str]:
+    """The stages whose results the setting at a dotted key changes.
+
+    The setting's own mark counts, else that of the nearest section above it. Keys below a setting, such as entries of a
+    mapping, belong to it, and so do keys that no longer exist.
+    """
+    stages: frozenset[str] = frozenset()
+    section: Any = Recipe
+    for part in key.split("."):
+        fields = getattr(section, "model_fields", {})
+        if part not in fields:
+            break
+        said = [mark.stages for mark in fields[part].metadata if isinstance(mark, Affects)]
+        stages = said[-1] if said else stages
+        section = fields[part].annotation
+    return stages

@@ -1,60 +1,98 @@
-"""Settings of the cascade and of the engines that it runs on."""
+"""Settings of the cascade; those of its stages are in `offsft.config.stages`."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from offsft.config.cluster import Label
-from offsft.strict import Strict
+from offsft.config.base import FREE, Strict, change_by_name
+from offsft.config.guards import GuardConfig
+from offsft.config.stages import AnyStage, ExpertStage, GuidedStage, RefineStage, SelfStage
+from offsft.errors import ConfigError
+
+_EARLIER = ("self_waves", "guided_waves", "guided_min_share")
+_DEFAULT = [SelfStage(), GuidedStage(), ExpertStage()]
 
 
-class Rewrite(Strict):
-    self_waves: list[Annotated[int, Field(ge=1)]] = [1, 1, 2, 4]
-    """Samples in each wave of the self stage, which ends after the first wave with a correct one; `[8]` is a fixed n, `[]` skips the stage."""
-    guided_waves: list[Annotated[int, Field(ge=1)]] = [1, 1, 2]
-    """The same for the guided stage."""
-    guided_min_share: float = Field(default=0.0, ge=0)
-    """Shortest guided response that is kept, as a share of the expert solution's tokens: a shorter one is taken to state the answer it was shown without working it out; 0 keeps all."""
+class RewriteConfig(Strict):
+    stages: list[AnyStage] = _DEFAULT
+    """The cascade: each problem goes from stage to stage until one gives a response. A mapping by name changes only the stages that it names."""
+    expert: Literal["keep", "none"] = "keep"
+    """Whether a problem that no stage solves keeps the expert's solution, as the last stage, or is left out of training and counted."""
     max_tokens: int = Field(default=256, ge=1)
     """Longest sampled response, in tokens."""
     temperature: float = Field(default=1.0, gt=0, le=2)
     """Sampling temperature; 1 samples the policy itself."""
     top_p: float = Field(default=1.0, gt=0, le=1)
     """Nucleus sampling; 1 samples the policy itself and is fastest."""
-    pick: Literal["random", "shortest", "most_likely"] = "random"
-    """Which of several correct responses of a wave is kept; `random` is seeded by the problem's id."""
+    pick: Literal["random", "shortest", "most_likely", "most_on_policy", "most_supported"] = "random"
+    """Which of several correct responses of a wave is kept; `random` is seeded by the problem's id. `most_likely` goes by the log-probs as sampled, `most_on_policy` by the mean on the plain prompt, `most_supported` by the answer's support there."""
+    guards: GuardConfig = GuardConfig()
+    """Which correct responses are refused for what the hint did to them."""
+    give_up: float = Field(default=0.0, ge=0, lt=1)
+    """Chance of a further sample being correct, from a problem's failures so far, below which a stage gives the problem up; 0 samples all waves."""
     keep_text: bool = True
     """Keep the text of every attempt, for the report."""
-    commit_problems: int = Field(default=16, ge=1)
-    """Problems that are written together; a kill costs at most this many times `engine.concurrent_commits` a pool actor."""
+    commit_problems: Annotated[int, FREE] = Field(default=16, ge=1)
+    """Problems that are written together; a kill loses at most this number times `engine.concurrent_commits` per pool actor."""
+
+    @property
+    def sources(self) -> list[str]:
+        """The stages' names, which are the sources of rows, in order."""
+        return [stage.name for stage in self.stages]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _normalize(cls, tree: Any) -> Any:
+        if not isinstance(tree, dict):
+            return tree
+        earlier = [key for key in _EARLIER if key in tree]
+        if earlier:
+            raise ConfigError(
+                f"{', '.join(f'rewrite.{key}' for key in earlier)}: the stages are a list now; write"
+                f" `rewrite.{_as_stages(tree)}`"
+            )
+        if isinstance(tree.get("stages"), dict):
+            stages = change_by_name([stage.model_dump() for stage in _DEFAULT], tree["stages"], "rewrite.stages")
+            return tree | {"stages": stages}
+        if tree.get("expert") == "none" and "stages" not in tree:
+            return tree | {"stages": [stage for stage in _DEFAULT if not isinstance(stage, ExpertStage)]}
+        return tree
+
+    @model_validator(mode="after")
+    def _check_stages(self) -> "RewriteConfig":
+        names = self.sources
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ConfigError(
+                f"rewrite.stages holds {', '.join(twice)} more than once; give each stage a `name` of its own"
+            )
+        for number, stage in enumerate(self.stages):
+            if isinstance(stage, RefineStage) and stage.of not in (None, *names[: number + 1]):
+                raise ConfigError(
+                    f"rewrite.stages.{stage.name}.of={stage.of}: no stage before it has this name; there are"
+                    f" {', '.join(names[:number]) or 'none'}"
+                )
+        experts = [number for number, stage in enumerate(self.stages, 1) if isinstance(stage, ExpertStage)]
+        if self.expert == "none" and experts:
+            raise ConfigError(
+                "rewrite.expert=none leaves out what no stage solves, and rewrite.stages has a stage of kind expert, which"
+                " would keep it; leave out one of them"
+            )
+        if self.expert == "keep" and experts != [len(names)]:
+            raise ConfigError(
+                f"rewrite.stages must end in {{kind: expert}} and have it once, and it is {', '.join(names) or 'empty'}; to"
+                " leave out what no stage solves, set rewrite.expert=none"
+            )
+        return self
 
 
-class Engine(Strict):
-    actors: int = Field(default=1, ge=1)
-    """Engines in the pool, one vLLM engine each."""
-    actors_max: int | None = Field(default=None, ge=1)
-    """Engines that the pool may grow to while there is work for them and room in the cluster; unset: `actors`."""
-    cpus: float = Field(default=1, gt=0)
-    """CPU cores that an engine's actor reserves with Ray."""
-    gpus: float = Field(default=0, ge=0)
-    """GPUs of an engine; 0 runs it on the CPU."""
-    tensor_parallel: int = Field(default=1, ge=1)
-    """GPUs over which an engine spreads each layer's weights, for a model that is too large for one."""
-    node_labels: dict[Label, Label] = {}
-    """Labels that a node must have to run engines, for example `{group: spot}`; empty: any node."""
-    max_sequences: int = Field(default=64, ge=1)
-    """Sequences that an engine decodes at once."""
-    kv_cache_gib: float = Field(default=2, gt=0)
-    """Size of the key-value cache on a CPU, GiB."""
-    gpu_memory_share: float = Field(default=0.9, gt=0, le=1)
-    """Share of a GPU's memory that an engine takes."""
-    concurrent_commits: int = Field(default=8, ge=1)
-    """Groups of `rewrite.commit_problems` problems in work at once in an actor."""
-    start_tries: int = Field(default=2, ge=1)
-    """How often starting an engine is tried before the job gives up."""
-    stall_s: float = Field(default=1800, gt=0)
-    """An engine that answers nothing for so many seconds while it is asked is taken for dead, and another started."""
-    poison_tries: int = Field(default=3, ge=1)
-    """A problem goes to quarantine after its engine has died so often while it ran alone."""
-    grace_s: float = Field(default=20, ge=0)
-    """On SIGTERM or Ctrl-C, seconds in which problems in work may be finished and are written."""
+def _as_stages(tree: dict[str, Any]) -> str:
+    """The former settings of the cascade in the current form."""
+    own, guided = tree.get("self_waves", SelfStage().waves), tree.get("guided_waves", GuidedStage().waves)
+    share = f", min_share: {tree['guided_min_share']}" if tree.get("guided_min_share") else ""
+    stages = [
+        *([f"{{kind: self, waves: {own}}}"] if own else []),
+        *([f"{{kind: guided, waves: {guided}{share}}}"] if guided else []),
+        "{kind: expert}",
+    ]
+    return f"stages: [{', '.join(stages)}]"

@@ -1,16 +1,15 @@
-"""Settings of the verifier: what all kinds share, and a section for each kind that has settings of its own."""
+"""Settings of the verifier: those that all kinds share, and a section for each kind with further settings."""
 
-import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
+from offsft.config.base import FREE, Affects, PathText, Strict
+from offsft.config.class_path import is_class_path
 from offsft.errors import ConfigError
-from offsft.strict import Strict
 
-KINDS = ("math", "numeric", "choice", "exact", "regex", "json", "code", "judge")
-_OWN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+KINDS = ("math", "numeric", "choice", "exact", "regex", "json", "code", "ifeval", "judge")
 
 
 class Tolerance(Strict):
@@ -34,64 +33,103 @@ class Regex(Strict):
 
 class Code(Strict):
     processes: int = Field(default=16, ge=2)
-    """Most processes and threads of one solution at once."""
+    """Maximum number of concurrent processes and threads per solution."""
     file_mb: int = Field(default=16, ge=1)
-    """Most that a solution can write, MiB; its files are in memory and gone afterwards."""
+    """Maximum size of the files that a solution writes, MiB; they are in memory and deleted afterwards."""
     value_mb: int = Field(default=8, ge=1)
-    """Longest value that a solution may hand to a test, MiB."""
+    """Largest value that a solution may pass to a test, MiB."""
+    packages: tuple[str, ...] = ()
+    """Installed packages that solutions and tests may import, such as numpy; their dependencies come with them. The
+    standard library is always available."""
 
 
-class Judge(Strict):
+class Ifeval(Strict):
+    loose: bool = False
+    """Whether an instruction also counts as followed without the response's first line, last line or asterisks."""
+
+
+class JudgeConfig(Strict):
     url: str = "http://127.0.0.1:8000/v1"
     """Address of an OpenAI-compatible server."""
     model: str | None = None
     """Name of the judging model on that server; needed with `verify.kind=judge`."""
-    key_variable: str = "OPENAI_API_KEY"
+    key_variable: Annotated[str, FREE] = "OPENAI_API_KEY"
     """Environment variable that holds the key; the key itself is never a setting. Unset there: no key is sent."""
     rubric: str = "The response is correct if its final answer means the same as the reference answer."
-    """What makes a response correct, in words; a problem's own `check.rubric` replaces it."""
-    tries: int = Field(default=4, ge=1)
-    """How often a request is made before the outcome is `error`."""
-    timeout_s: float = Field(default=60.0, gt=0)
+    """Criterion for a correct response, in words; a problem's own `check.rubric` replaces it."""
+    tries: Annotated[int, FREE] = Field(default=4, ge=1)
+    """Attempts per request before the outcome is `error`."""
+    timeout_s: Annotated[float, FREE] = Field(default=60.0, gt=0)
     """Longest wait for one reply, seconds."""
-    cache: str | None = None
-    """Folder of the judgements made so far, which are not asked for again; unset: none is kept."""
+    cache: Annotated[PathText | None, FREE] = None
+    """Folder that caches judgements, so that none is requested twice; unset: no cache."""
 
     @field_validator("cache")
     @classmethod
     def _absolute(cls, cache: str | None) -> str | None:
-        # Engines run in processes with folders of their own.
+        # Engines run in processes with other working directories.
         return None if cache is None else str(Path(cache).resolve())
 
 
-class Verify(Strict):
-    kind: Literal["math", "numeric", "choice", "exact", "regex", "json", "code", "judge"] | str = "math"
-    """How responses are judged (docs/verifiers.md), or a class of yours: `mypackage.module:MyVerifier`."""
-    timeout_s: float = Field(default=5.0, gt=0)
-    """Limit for one response, seconds; the process that exceeds it is killed."""
-    memory_mb: int = Field(default=1024, ge=256)
-    """Limit for one verifying process, MiB."""
-    workers: int = Field(default=1, ge=1)
-    """Verifying processes (or requests at once) beside each engine."""
+class VerifyConfig(Strict):
+    kind: Annotated[
+        Literal["math", "numeric", "choice", "exact", "regex", "json", "code", "ifeval", "judge"]
+        | str
+        | tuple[str, ...],
+        Affects("rewrite", "evaluate"),
+    ] = "math"
+    """Kind of verifier (docs/verifiers.md), or a class of yours: `mypackage.module:MyVerifier`. A list such as `[math, judge]` is a chain: each is asked where those before say no."""
+    timeout_s: Annotated[float, FREE] = Field(default=5.0, gt=0)
+    """Time limit per response, seconds; the process that exceeds it is killed."""
+    memory_mb: Annotated[int, FREE] = Field(default=1024, ge=256)
+    """Memory limit per verifying process, MiB."""
+    workers: Annotated[int, FREE] = Field(default=1, ge=1)
+    """Verifying processes (or concurrent requests) per engine."""
     tolerance: Tolerance = Tolerance()
-    """Of `math` and `numeric`; a problem's own `check` replaces it."""
+    """For `math` and `numeric`; a problem's own `check` replaces it."""
     exact: Exact = Exact()
-    """Of `exact`."""
+    """For `exact`."""
     regex: Regex = Regex()
-    """Of `regex`."""
+    """For `regex`."""
     code: Code = Code()
-    """Of `code`."""
-    judge: Judge = Judge()
-    """Of `judge`."""
+    """For `code`."""
+    ifeval: Ifeval = Ifeval()
+    """For `ifeval`."""
+    judge: JudgeConfig = JudgeConfig()
+    """For `judge`."""
     options: dict[str, Any] = {}
-    """Of a class of yours, which reads them."""
+    """For a class of yours, which reads them."""
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds in the order in which they are asked; one unless it is a chain."""
+        return (self.kind,) if isinstance(self.kind, str) else self.kind
+
+    @property
+    def label(self) -> str:
+        """The kind as one word, for rows and answers: `math`, and `math > judge` for a chain."""
+        return " > ".join(self.kinds)
+
+    def of_kind(self, kind: str | tuple[str, ...]) -> "VerifyConfig":
+        """The same settings for another kind.
+
+        Raises:
+            ConfigError: the kind is not known.
+        """
+        return VerifyConfig.model_validate({**self.model_dump(), "kind": kind})
 
     @field_validator("kind")
     @classmethod
-    def _known(cls, kind: str) -> str:
-        if kind not in KINDS and not _OWN.fullmatch(kind):
+    def _known(cls, kind: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        kinds = (kind,) if isinstance(kind, str) else kind
+        for each in kinds:
+            if each not in KINDS and not is_class_path(each):
+                raise ConfigError(
+                    f"verify.kind={each!r} is none of {', '.join(KINDS)}, and no class of yours"
+                    " (mypackage.module:MyVerifier)"
+                )
+        if not kinds or len(set(kinds)) < len(kinds):
             raise ConfigError(
-                f"verify.kind={kind!r} is none of {', '.join(KINDS)}, and no class of yours"
-                " (mypackage.module:MyVerifier)"
+                f"verify.kind={list(kinds)} is no chain; name each verifier once, the first one first: [math, judge]"
             )
-        return kind
+        return kinds[0] if len(kinds) == 1 else kind

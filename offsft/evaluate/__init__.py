@@ -1,1 +1,1 @@
-"""Evaluation with the engines and verifiers that the rewriting uses."""
+"""Evaluation with the engines and verifiers of the rewriting."""

@@ -1,4 +1,4 @@
-"""evaluation.html: the table of an evaluation, and every answer to browse."""
+"""Writes evaluation.html: the table of an evaluation, and every answer to browse."""
 
 import json
 from typing import Any
@@ -6,12 +6,11 @@ from typing import Any
 from offsft.evaluate.table import change, columns, figures
 from offsft.report.page import browse, render
 from offsft.report.run_data import read_samples
-from offsft.run_folder import write_text_atomically
-from offsft.storage import StoragePath
+from offsft.storage.paths import StoragePath, write_text_atomically
 
 
 def write_evaluation_page(run: StoragePath) -> None:
-    """Write `evaluation.html` into a run's folder from its `evaluation.json` and its answers; it needs no network.
+    """Write `evaluation.html` into a run's folder from its `evaluation.json` and answers; the page needs no network.
 
     Raises:
         RunFolderError: a file of answers is broken.

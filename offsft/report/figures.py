@@ -1,17 +1,17 @@
-"""The report's figures. Each function draws one into a new matplotlib figure of the given width.
+"""The report's figures: each function draws one into a new matplotlib figure of the given width.
 
 Colours are those of `offsft.report.palette`; callers draw under `offsft.report.svg.SETTINGS`.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from offsft.records import Outcome, Source
+from offsft.records import UNSOLVED, Outcome
 from offsft.report import numbers
-from offsft.report.palette import ink_on, light
+from offsft.report.palette import ink_on, light, source_colors
 from offsft.report.run_data import Rewrites
 
 if TYPE_CHECKING:
@@ -20,17 +20,21 @@ if TYPE_CHECKING:
 
 WIDE_IN, NARROW_IN = 7.6, 3.7
 
+ALL = "all"
+"""The name in held_out.jsonl of all sources together."""
+
 _MAX_CURVE_POINTS = 600
 
 
 def shares(counts: dict[str, int], width_in: float) -> "Figure":
-    """Problems by the source of their kept response: one stacked bar."""
+    """Problems by the source of their kept response, in the order of `counts`: one stacked bar."""
     figure, axes = _figure(width_in, 1.15 if width_in == WIDE_IN else 1.35)
-    total = sum(counts[source] for source in Source)
+    total = sum(counts.values())
+    colors = source_colors(list(counts))
     left = 0.0
-    for source in Source:
+    for source in counts:
         share = counts[source] / total
-        axes.barh(0, share, left=left, height=0.9, color=light(source), edgecolor=light("paper"), linewidth=1.2)
+        axes.barh(0, share, left=left, height=0.9, color=light(colors[source]), edgecolor=light("paper"), linewidth=1.2)
         if _fits(numbers.count(counts[source]), share * width_in):
             axes.text(
                 left + share / 2,
@@ -38,28 +42,32 @@ def shares(counts: dict[str, int], width_in: float) -> "Figure":
                 numbers.count(counts[source]),
                 ha="center",
                 va="center_baseline",
-                color=ink_on(source),
+                color=ink_on(colors[source]),
                 fontsize=11,
                 fontweight="bold",
             )
         left += share
     axes.set(xlim=(0, 1), ylim=(-0.5, 0.5))
     axes.axis("off")
-    _legend(figure, [(source, f"{source} {numbers.percent(counts[source] / total)}") for source in Source])
+    _legend(figure, [(colors[source], f"{source} {numbers.percent(counts[source] / total)}") for source in counts])
     return figure
 
 
 def gap(rewrites: Rewrites, width_in: float) -> "Figure":
-    """Mean token log-prob of each problem's expert solution and kept response: two histograms on one axis."""
+    """Mean token log-prob of each problem's expert solution and kept response: two histograms with a shared axis."""
     figure, (above, below) = _figure(width_in, 3.5 if width_in == WIDE_IN else 3.9, rows=2)
     expert, kept = rewrites.expert_logprobs, rewrites.kept_logprobs
     finite = np.concatenate([expert[np.isfinite(expert)], kept[np.isfinite(kept)]])
-    # The few lowest values would squeeze the rest into a corner: they are counted in the first bin.
+    # The few lowest values would squeeze the rest into a corner, so they are counted in the first bin.
     low, high = float(np.quantile(finite, 0.005)), float(finite.max())
     bins = np.linspace(low - 1e-6, high + 1e-6, 41 if width_in == WIDE_IN else 29)
     above.hist(np.clip(expert, low, high), bins=bins, histtype="stepfilled", color=light("expert"))
-    by_source = [np.clip(kept[rewrites.sources == source], low, high) for source in Source]
-    below.hist(by_source, bins=bins, histtype="stepfilled", stacked=True, color=[light(source) for source in Source])
+    colors = source_colors(rewrites.names)
+    measured = [source for source in rewrites.names if source != UNSOLVED]
+    by_source = [np.clip(kept[rewrites.sources == source], low, high) for source in measured]
+    below.hist(
+        by_source, bins=bins, histtype="stepfilled", stacked=True, color=[light(colors[source]) for source in measured]
+    )
     above.set_title("expert solutions", loc="left", color=light("ink"))
     below.set_title("kept responses, by source", loc="left", color=light("ink"))
     above.margins(y=0.22)
@@ -74,17 +82,17 @@ def gap(rewrites: Rewrites, width_in: float) -> "Figure":
     below.set_xlabel("mean log-probability of a token under the policy, nats (closer to 0: more its own)")
     if width_in != WIDE_IN:
         below.set_xlabel("mean log-probability of a token, nats")
-    _legend(figure, [(source, str(source)) for source in Source])
+    _legend(figure, [(colors[source], source) for source in measured])
     return figure
 
 
 def weights(before: dict[str, Any], width_in: float) -> "Figure":
-    """Log importance weights of the tokens of expert solutions and of kept responses, as shares of the tokens."""
+    """Histogram of the tokens' log importance weights, in expert solutions and in kept responses, as token shares."""
     from offsft.gap import EDGES
 
     figure, axes = _figure(width_in, 2.5 if width_in == WIDE_IN else 2.9)
     entries = []
-    for which, color, name in (("expert", "expert", "expert solutions"), ("kept", "self", "kept responses")):
+    for which, color, name in (("expert", "expert", "expert solutions"), ("kept", "stage_1", "kept responses")):
         found = before[which]["all"]
         share = np.array(found["log_ratio_counts"]) / max(1, found["tokens"])
         axes.stairs(share, EDGES, fill=True, color=light(color), alpha=0.45)
@@ -101,7 +109,7 @@ def weights(before: dict[str, Any], width_in: float) -> "Figure":
 
 
 def training(metrics: dict[str, np.ndarray], width_in: float) -> "Figure":
-    """Objective and negative log-likelihood over the steps, large; gradient norm and learning rate, small."""
+    """Curves over the steps: objective and negative log-likelihood large, gradient norm and learning rate small."""
     from matplotlib.figure import Figure
 
     wide = width_in == WIDE_IN
@@ -114,7 +122,7 @@ def training(metrics: dict[str, np.ndarray], width_in: float) -> "Figure":
         cells = [grid[row, 0] for row in range(4)]
     curves = (
         ("loss/objective", "loss (objective), a token", "ink"),
-        ("loss/nll", "negative log-likelihood, nats a token", "trained"),
+        ("loss/nll", "negative log-likelihood, nats per token", "trained"),
         ("optim/grad_norm", "gradient norm", "muted"),
         ("optim/learning_rate", "learning rate", "muted"),
     )
@@ -129,8 +137,24 @@ def training(metrics: dict[str, np.ndarray], width_in: float) -> "Figure":
     return figure
 
 
+def held_out(measured: dict[str, np.ndarray], sources: Sequence[str], width_in: float) -> "Figure":
+    """Negative log-likelihood of the held-out rows over the steps, a curve for each source; `measured` has all by name."""
+    figure, axes = _figure(width_in, 2.4 if width_in == WIDE_IN else 2.8)
+    colors = {**source_colors([source for source in sources if source in measured]), ALL: "ink"}
+    shown = [source for source in (*sources, ALL) if source in measured]
+    for source in shown:
+        _curve(axes, measured["step"], measured[source], light(colors[source]))
+    steps = measured["step"]
+    axes.set_xlim(-0.02 * steps[-1] - 0.1, steps[-1] * 1.02 + 0.1)  # with the measurement before the first step
+    axes.set_ylabel("nats per token")
+    axes.set_xlabel("optimizer step")
+    _style(axes)
+    _legend(figure, [(colors[source], source) for source in shown], columns=6 if width_in == WIDE_IN else 3)
+    return figure
+
+
 def accuracy(evaluate: dict[str, Any], width_in: float) -> "Figure":
-    """Share of held-out answers that are correct, base against trained, with one standard error each way."""
+    """Share of correct held-out answers, base against trained, with ± one standard error."""
     models = [model for model in ("base", "trained") if model in evaluate]
     figure, axes = _figure(width_in, 0.75 + 0.5 * len(models))
     for row, model in enumerate(models):
@@ -162,9 +186,9 @@ def accuracy(evaluate: dict[str, Any], width_in: float) -> "Figure":
     return figure
 
 
-def outcomes(counts: Counter[tuple[str, str]], width_in: float) -> "Figure":
-    """What became of the samples of each stage: one bar a stage, stacked by outcome, each bar 100 %."""
-    stages = [stage for stage in (Source.SELF, Source.GUIDED) if any(name == stage for name, _ in counts)]
+def outcomes(counts: Counter[tuple[str, str]], names: Sequence[str], width_in: float) -> "Figure":
+    """Outcomes of each stage's samples, in the order of `names`: one bar per stage, each 100 %."""
+    stages = [stage for stage in names if any(name == stage for name, _ in counts)]
     kinds = [kind for kind in Outcome if any(counts[(stage, kind)] for stage in stages)]
     figure, axes = _figure(width_in, 0.95 + 0.5 * len(stages) + (0 if width_in == WIDE_IN else 0.25))
     totals = {stage: sum(counts[(stage, kind)] for kind in kinds) for stage in stages}
@@ -201,7 +225,7 @@ def _figure(width_in: float, height_in: float, *, rows: int = 1) -> Any:
 
 
 def _fits(text: str, width_in: float) -> bool:
-    """Whether a number can be written on a bar of this width, with some room beside it."""
+    """Whether a number fits on a bar of this width, with some room around it."""
     return width_in > 0.2 + 0.1 * len(text)
 
 
@@ -220,7 +244,7 @@ def _legend(figure: "Figure", entries: Iterable[tuple[str, str]], columns: int =
     from matplotlib.patches import Patch
 
     handles = [Patch(color=light(color), label=label) for color, label in entries]
-    # Legends fill by columns; few enough rows that this reads well.
+    # Legends fill by columns; with so few rows this reads well.
     figure.legend(handles=handles, loc="outside upper left", ncols=columns, labelcolor=light("ink"), borderaxespad=0.2)
 
 

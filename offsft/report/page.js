@@ -73,18 +73,22 @@
     return [judged, cell(samples[0].response, query)];
   };
 
+  const kept = (row, query) => {
+    if (row.source === "unsolved") return [el("span", "aside", "none: no stage solved it")];
+    return row.source === "expert" && row.response === row.solution
+      ? [el("span", "aside", "the expert solution, as it stands")] : [cell(row.response, query)];
+  };
+
   const rewrites = {
     inGroup: (row, group) => row.source === group,
-    groups: [["self", "self"], ["guided", "guided"], ["expert", "expert"]],
     columns: [
-      ["Source", (row) => [
-        el("span", `badge ${row.source}`, row.source),
+      ["Source", (row, query, colors) => [
+        el("span", `badge ${colors.get(row.source) ?? ""}`, row.source),
         el("span", "aside", `${nats(row.expert)} \u2192 ${nats(row.kept)} nats`),
       ]],
       ["Problem", problem],
       ["Expert solution", (row, query) => [cell(row.solution, query)]],
-      ["Kept response", (row, query) => row.source === "expert" && row.response === row.solution
-        ? [el("span", "aside", "the expert solution, as it stands")] : [cell(row.response, query)]],
+      ["Kept response", kept],
       ["Attempts", (row) => [...new Set(row.attempts.map((attempt) => attempt.stage))].map((stage) =>
         el("div", "stage", `${stage}:`, ...outcomes(row.attempts.filter((attempt) => attempt.stage === stage))))],
     ],
@@ -130,6 +134,9 @@
   const browse = (root, view) => {
     const rows = JSON.parse(root.querySelector("script").textContent);
     const haystacks = rows.map((row) => texts(row).join("\n").toLowerCase());
+    const given = JSON.parse(root.dataset.groups);
+    const groups = view.groups ?? given.map(([name, color]) => [name, name, color]);
+    const colors = new Map(given);
     const state = { group: null, query: "", page: 0, found: [] };
     const [body, shown, pages] = ["tbody", ".shown", ".pages"].map((selector) => root.querySelector(selector));
 
@@ -142,7 +149,7 @@
     const tableRow = (row) => {
       const line = el("tr", "");
       for (const [label, content] of view.columns) {
-        const column = el("td", "", ...content(row, state.query));
+        const column = el("td", "", ...content(row, state.query, colors));
         column.dataset.label = label;
         line.append(column);
       }
@@ -198,7 +205,7 @@
       filters.append(button);
     };
     filter(null, "all", rows.length);
-    for (const [group, label, color] of view.groups) {
+    for (const [group, label, color] of groups) {
       filter(group, label, rows.filter((row) => view.inGroup(row, group)).length, color ?? group);
     }
 

@@ -1,9 +1,9 @@
-"""report.html and figures/: one self-contained page of a run, and its figures as PNG."""
+"""Writes report.html and figures/: one self-contained page per run, and its figures as PNG."""
 
 import base64
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,13 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
-from offsft.console import span
+from offsft.config.loading import flatten
 from offsft.errors import RunFolderError
 from offsft.report import numbers, palette, words
 from offsft.report.drawings import draw
 from offsft.report.run_data import (
     Carried,
+    Rewrites,
     accuracy_group,
     read_answers,
     read_metrics,
@@ -24,31 +25,37 @@ from offsft.report.run_data import (
     read_rewrites,
 )
 from offsft.report.summary import read_summary
-from offsft.run_folder import write_text_atomically
-from offsft.storage import StoragePath
+from offsft.runtime.console import span
+from offsft.storage.paths import StoragePath, write_text_atomically
 
 _ASSETS = Path(__file__).parent
 
 
 @dataclass(frozen=True, slots=True)
 class Browse:
-    """A table to browse: how many of its rows the page carries, and these rows as JSON that is safe in a script."""
+    """A table to browse: the number of rows on the page and in total, and those rows as JSON safe in a script.
+
+    `groups` are the groups that the rows can be filtered by, as JSON: a name and a palette colour each.
+    """
 
     carried: int
     total: int
     rows: Markup
+    groups: str = "[]"
 
 
 def write_report(run: StoragePath) -> None:
-    """Write `report.html` and `figures/*.png` into the run's folder from what its stages left there.
+    """Write `report.html` and `figures/*.png` into the run's folder from its stages' output.
 
-    A stage that has left nothing is said to have not run. The page needs no network and runs no script but its own.
+    A stage without output is shown as not run. The page needs no network and runs only its own script.
 
     Raises:
         RunFolderError: a file of the run is broken.
     """
     summary = read_summary(run)
-    rewrites = read_rewrites(run / "rewrites")
+    settings = _read_settings(run / "config.resolved.yaml")
+    stages = (settings.get("rewrite") or {}).get("stages") or []
+    rewrites = read_rewrites(run / "rewrites", [stage["name"] for stage in stages])
     answers = read_answers(run / "evaluation")
     metrics = read_metrics(run / "metrics.jsonl")
     page = render(
@@ -59,18 +66,18 @@ def write_report(run: StoragePath) -> None:
         train=summary.get("train"),
         evaluate=summary.get("evaluate"),
         words=words,
-        drawings=draw(run, summary, rewrites, metrics),
+        drawings=draw(run, summary, rewrites, metrics, read_metrics(run / "held_out.jsonl")),
         rewrites_found=rewrites.carried.total if rewrites else 0,
-        browse_rewrites=browse(rewrites.carried) if rewrites else None,
+        browse_rewrites=_browse_rewrites(rewrites) if rewrites else None,
         browse_answers=_browse_answers(answers) if answers else None,
         quarantine=read_quarantine([run / "quarantine", *sorted((run / "evaluation").glob("*quarantine"))]),
-        settings=_settings(run / "config.resolved.yaml"),
+        settings=[(key, json.dumps(value, ensure_ascii=False)) for key, value in flatten(settings).items()],
     )
     write_text_atomically(run / "report.html", page)
 
 
 def render(template: str, **values: Any) -> str:
-    """A self-contained page: a template with these values, the style, the script, and the hash that allows it to run."""
+    """A self-contained page: a template with these values, the style, the script, and the hash that lets it run."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_ASSETS),
         autoescape=True,
@@ -97,7 +104,7 @@ def render(template: str, **values: Any) -> str:
 
 
 def safe_json(value: Any) -> Markup:
-    """JSON that can stand inside a `<script>` element: nothing in it can end the element or open a comment."""
+    """JSON that is safe inside a `<script>` element: nothing in it can end the element or open a comment."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -105,8 +112,14 @@ def safe_json(value: Any) -> Markup:
 
 
 def browse(carried: Carried) -> Browse:
-    """What a page's table to browse needs."""
+    """The data of a page's table to browse."""
     return Browse(len(carried.rows), carried.total, safe_json(carried.rows))
+
+
+def _browse_rewrites(rewrites: Rewrites) -> Browse:
+    colors = palette.source_colors(rewrites.names).items()
+    groups = json.dumps([[source, color.replace("_", "-")] for source, color in colors])
+    return replace(browse(rewrites.carried), groups=groups)
 
 
 def _browse_answers(carried: Carried) -> Browse:
@@ -114,24 +127,13 @@ def _browse_answers(carried: Carried) -> Browse:
     return Browse(len(rows), carried.total, safe_json(rows))
 
 
-def _settings(path: StoragePath) -> list[tuple[str, str]]:
-    """Dotted names and values of the resolved recipe; empty where there is none."""
+def _read_settings(path: StoragePath) -> dict[str, Any]:
+    """The resolved recipe; empty if there is none."""
     if not path.exists():
-        return []
+        return {}
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except yaml.YAMLError as error:
         raise RunFolderError(
             f"{path} is not valid YAML: {error}; run the recipe again to have it written anew"
         ) from None
-    return [(key, json.dumps(value, ensure_ascii=False)) for key, value in _leaves(tree or {}, "")]
-
-
-def _leaves(tree: dict[str, Any], prefix: str) -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            found += _leaves(value, f"{prefix}{key}.")
-        else:
-            found.append((f"{prefix}{key}", value))
-    return found

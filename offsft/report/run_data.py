@@ -1,9 +1,9 @@
-"""What the report reads from a run's folder, streamed: figures see every row, the page carries the first ones only."""
+"""Reads the report's data from a run's folder, streamed: figures see every row, the page carries the first ones."""
 
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any
@@ -13,14 +13,14 @@ import pyarrow as pa
 
 from offsft.errors import RunFolderError
 from offsft.records import Outcome
-from offsft.storage import StoragePath, open_parquet, parquet_files
+from offsft.storage.paths import StoragePath, open_parquet, parquet_files
 
 MAX_ROWS = 2000
-"""Rows of a table that the page carries."""
+"""Most rows of a table that the page carries."""
 MAX_ROW_CHARACTERS = 16_000_000
-"""Text that the rows of one table add to the page; with long texts fewer than MAX_ROWS are carried."""
+"""Most text that the rows of one table add to the page; with long texts fewer than MAX_ROWS are carried."""
 MAX_TEXT_CHARACTERS = 6000
-"""Longest single text that the page carries; the rest of it stays in the Parquet files."""
+"""Longest single text that the page carries; the rest is only in the Parquet files."""
 MAX_QUARANTINE_ROWS = 200
 
 _BATCH_ROWS = 512
@@ -28,18 +28,18 @@ _BATCH_ROWS = 512
 
 @dataclass(slots=True)
 class Carried:
-    """The first rows of a table, as many as fit the page's limits, and the number of all."""
+    """The first rows of a table, as many as fit the page's limits, and the total number."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     total: int = 0
     characters: int = 0
 
     def full(self, tables: int = 1) -> bool:
-        """Whether the page's limits are reached, which so many tables share evenly."""
+        """Whether the page's limits, shared evenly by `tables` tables, are reached."""
         return tables * len(self.rows) >= MAX_ROWS or tables * self.characters >= MAX_ROW_CHARACTERS
 
     def add(self, row: dict[str, Any]) -> None:
-        """Keep the row, its texts cut."""
+        """Add the row with its texts cut."""
         kept = cut_texts(row)
         self.rows.append(kept)
         self.characters += len(json.dumps(kept, ensure_ascii=False))
@@ -47,18 +47,20 @@ class Carried:
 
 @dataclass(slots=True)
 class Rewrites:
-    """All rewrites, as far as figures need them. Arrays have one entry a row, `[R]`; log-probs are nats a token."""
+    """All rewrites, as far as figures need them. Arrays have one entry per row, `[R]`; log-probs are nats per token."""
 
     expert_logprobs: np.ndarray
     kept_logprobs: np.ndarray
     sources: np.ndarray
+    names: list[str]
+    """The sources in order: those of the recipe, then others found in the rows."""
     outcomes: Counter[tuple[str, str]]
-    """Attempts by (stage, outcome)."""
+    """Number of attempts by (stage, outcome)."""
     carried: Carried
 
 
-def read_rewrites(folder: StoragePath) -> Rewrites | None:
-    """The rewrites in a folder of Parquet files; None where there is no row.
+def read_rewrites(folder: StoragePath, names: Sequence[str] = ()) -> Rewrites | None:
+    """The rewrites in a folder of Parquet files; None if there are no rows. `names` are the recipe's sources in order.
 
     Raises:
         RunFolderError: a file cannot be read or lacks a column.
@@ -77,11 +79,12 @@ def read_rewrites(folder: StoragePath) -> Rewrites | None:
         _carry(carried, batch.drop_columns(numeric[1:]), extra={"kept": kept[-1], "expert": expert[-1]})
     if not sources:
         return None
-    return Rewrites(np.concatenate(expert), np.concatenate(kept), np.array(sources), outcomes, carried)
+    names = [*names, *sorted(set(sources) - set(names))]
+    return Rewrites(np.concatenate(expert), np.concatenate(kept), np.array(sources), names, outcomes, carried)
 
 
 def read_answers(evaluation: StoragePath) -> Carried | None:
-    """Held-out problems with the samples of each model that was evaluated; None where there is none.
+    """Held-out problems with the samples of each evaluated model; None if there are none.
 
     A row holds id, problem, answer, and `base` and `trained`: lists of {response, outcome, extracted, tokens}.
     """
@@ -99,9 +102,9 @@ def read_answers(evaluation: StoragePath) -> Carried | None:
 
 
 def read_samples(evaluation: StoragePath, models: list[str], suites: set[str]) -> Carried:
-    """Answered problems of these suites, one row for each problem and model, in turns of a file of each model.
+    """Answered problems of these suites, one row per problem and model, read in turn, a batch per model.
 
-    Each suite has an equal share of what the page carries. A row holds model, suite, id, problem, answer, `samples` and
+    Each suite has an equal share of the page's limits. A row holds model, suite, id, problem, answer, `samples` and
     `greedy` as in EVALUATION_SCHEMA.
     """
     found = {suite: Carried() for suite in suites}
@@ -121,7 +124,7 @@ def read_samples(evaluation: StoragePath, models: list[str], suites: set[str]) -
 
 
 def read_quarantine(folders: list[StoragePath]) -> Carried:
-    """The first quarantined rows (at most MAX_QUARANTINE_ROWS), and the number of all."""
+    """The first quarantined rows (at most MAX_QUARANTINE_ROWS), and the total number."""
     carried = Carried()
     for folder in folders:
         for batch in _batches(folder, ["file", "line", "reason", "detail", "raw"]):
@@ -134,8 +137,8 @@ def read_quarantine(folders: list[StoragePath]) -> Carried:
 def read_metrics(path: StoragePath) -> dict[str, np.ndarray]:
     """The training's metrics by name, each `[steps]`, in order of `step`; NaN where a step lacks one.
 
-    A step that was trained again after a restart counts once, with its later figures. A last line without an end is
-    one that a kill cut short, and is left out.
+    A step repeated after a restart counts once, with its later figures. A last line without a line end was cut short by
+    a kill, and is left out.
 
     Raises:
         RunFolderError: a complete line is not a JSON object with a step.
@@ -157,7 +160,7 @@ def read_metrics(path: StoragePath) -> dict[str, np.ndarray]:
 
 
 def accuracy_group(row: dict[str, Any]) -> str:
-    """How a held-out problem fared: improved, worsened, or the same and solved at least once, or unsolved."""
+    """A held-out problem's change: improved, worsened, or if unchanged, solved (at least once) or unsolved."""
     base, trained = (_accuracy(row[model]) if row.get(model) else None for model in ("base", "trained"))
     assert base is not None, row["id"]
     if trained is None or trained == base:
@@ -166,7 +169,7 @@ def accuracy_group(row: dict[str, Any]) -> str:
 
 
 def cut_texts(value: Any) -> Any:
-    """The same tree with every text cut to MAX_TEXT_CHARACTERS, saying so."""
+    """A copy of the tree with every text cut to MAX_TEXT_CHARACTERS; a note marks each cut."""
     if isinstance(value, dict):
         return {key: cut_texts(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -202,7 +205,7 @@ def _batches(folder: StoragePath, columns: list[str]) -> Iterator[pa.RecordBatch
 
 
 def _list_means(lists: pa.ListArray) -> np.ndarray:
-    """Mean of each list `[R]`, NaN for an empty one."""
+    """Mean of each list, `[R]`; NaN for an empty one."""
     values = np.asarray(lists.flatten().to_numpy(zero_copy_only=False), dtype=np.float64)
     lengths = np.asarray(lists.value_lengths().to_numpy(zero_copy_only=False), dtype=np.int64)
     ends = np.concatenate([[0.0], np.cumsum(values)])[np.cumsum(lengths)]

@@ -1,12 +1,11 @@
-"""summary.json: the results of all finished stages in one small file."""
+"""Writes summary.json: the results of all finished stages in one small file."""
 
 import json
 import math
 from typing import Any
 
 from offsft.errors import RunFolderError
-from offsft.run_folder import write_text_atomically
-from offsft.storage import StoragePath
+from offsft.storage.paths import StoragePath, nan_to_null, write_json
 
 STAGES = ("rewrite", "train", "evaluate")
 
@@ -14,10 +13,10 @@ _GAP = ("expert_mean_logprob", "kept_mean_logprob")
 
 
 def stage_result(run: StoragePath, stage: str) -> dict[str, Any] | None:
-    """What a finished stage left in `<stage>.json`, or None where it has not finished.
+    """The content of a finished stage's `<stage>.json`, or None if the stage has not finished.
 
     Raises:
-        RunFolderError: the file is there but is not a JSON object.
+        RunFolderError: the file exists but is not a JSON object, or not of this version.
     """
     path = run / f"{stage}.json"
     try:
@@ -28,11 +27,13 @@ def stage_result(run: StoragePath, stage: str) -> dict[str, Any] | None:
         raise RunFolderError(f"{path} is not valid JSON ({error}); delete it and run the stage again") from None
     if not isinstance(result, dict):
         raise RunFolderError(f"{path} holds no JSON object; delete it and run the stage again")
+    if stage == "rewrite" and "sources" not in result:
+        raise RunFolderError(f"{path} has no counts by source: another version wrote it; delete it and rewrite again")
     return result
 
 
 def read_summary(run: StoragePath) -> dict[str, Any]:
-    """Merge the stages' results; stages that have not finished are absent. Log-probs in nats a token.
+    """Merge the stages' results; unfinished stages are absent. Log-probs in nats per token.
 
     Figures that could not be measured (the standard error of a single problem) are None.
 
@@ -40,9 +41,9 @@ def read_summary(run: StoragePath) -> dict[str, Any]:
         RunFolderError: a stage's file is broken.
     """
     results = {stage: stage_result(run, stage) for stage in STAGES}
-    finished = {stage: _measured(result) for stage, result in results.items() if result is not None}
+    finished = {stage: nan_to_null(result) for stage, result in results.items() if result is not None}
     if not {"base", "trained"} & finished.get("evaluate", {}).keys():
-        finished.pop("evaluate", None)  # other models than the run's own: evaluation.html shows them
+        finished.pop("evaluate", None)  # models other than the run's own: evaluation.html shows them
     summary: dict[str, Any] = {}
     if "rewrite" in finished:
         rewrite = finished["rewrite"]
@@ -58,27 +59,18 @@ def read_summary(run: StoragePath) -> dict[str, Any]:
 
 
 def write_summary(run: StoragePath) -> dict[str, Any]:
-    """Write `summary.json` into the run's folder, atomically, and return what it holds.
+    """Write `summary.json` into the run's folder, atomically, and return its content.
 
     Raises:
         RunFolderError: a stage's file is broken.
     """
     summary = read_summary(run)
-    write_text_atomically(run / "summary.json", json.dumps(summary, indent=2, allow_nan=False) + "\n")
+    write_json(run / "summary.json", summary)
     return summary
 
 
 def standard_errors(difference: dict[str, Any] | None) -> float | None:
-    """A difference in units of its standard error; None where there is no difference or no error to divide by."""
+    """A difference in units of its standard error; None if there is no difference or no error to divide by."""
     if not difference or difference.get("mean") is None or not difference.get("stderr"):
         return None
     return difference["mean"] / difference["stderr"]
-
-
-def _measured(value: Any) -> Any:
-    """The same tree with None for numbers that JSON cannot hold."""
-    if isinstance(value, dict):
-        return {key: _measured(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_measured(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

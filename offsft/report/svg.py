@@ -1,4 +1,4 @@
-"""matplotlib figures as inline SVG that follows the page's colours and fonts, and as PNG."""
+"""Saves matplotlib figures as inline SVG in the page's colours and fonts, and as PNG."""
 
 import io
 import re
@@ -6,7 +6,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from offsft.report.palette import COLORS, light, variable
-from offsft.storage import StoragePath, make, write_bytes
+from offsft.storage.paths import StoragePath, make, write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,13 +32,13 @@ SETTINGS: dict[str, Any] = {
     "legend.handletextpad": 0.5,
     "legend.columnspacing": 1.4,
 }
-"""matplotlib settings that figures are drawn and saved under."""
+"""matplotlib settings for drawing and saving figures."""
 
 _VARIABLES = {color.light: f"var({variable(name)})" for name, color in COLORS.items()}
 
 
 def to_svg(figure: "Figure", name: str, description: str) -> str:
-    """The figure as an `<svg>` element whose ids begin with `name`; `description` is read to who cannot see it.
+    """The figure as an `<svg>` element whose ids begin with `name`; `description` is for screen readers.
 
     The light colours of the palette become the page's variables, so that the figure follows the colour scheme.
     """
@@ -58,7 +58,7 @@ def to_svg(figure: "Figure", name: str, description: str) -> str:
 
 
 def to_png(figure: "Figure", path: StoragePath) -> None:
-    """Save the figure on light paper."""
+    """Save the figure as PNG in the light colours."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=PNG_DPI, facecolor=light("paper"))
     make(path.parent)

@@ -1,4 +1,4 @@
-"""The end of a run, on the terminal."""
+"""The summary of a run on the terminal, printed at its end."""
 
 from typing import Any
 
@@ -7,17 +7,18 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from offsft.console import span
-from offsft.records import Source
+from offsft.records import EXPERT, UNSOLVED
 from offsft.report import numbers
 from offsft.report.summary import standard_errors
+from offsft.runtime.console import span
 
 _BAR_CELLS = 24
-_COLORS = {Source.SELF: "blue", Source.GUIDED: "yellow", Source.EXPERT: "magenta"}
+_STAGE_COLORS = ("blue", "yellow", "cyan", "green", "red", "white")
+_COLORS = {EXPERT: "magenta", UNSOLVED: "bright_black"}
 
 
 def summary_table(summary: dict[str, Any]) -> RenderableType:
-    """One compact table of what `write_summary` returned; stages that have not run say so."""
+    """A compact table of the summary that `write_summary` returned; stages that have not run are marked so."""
     table = Table(box=box.SIMPLE_HEAD, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(no_wrap=True)
@@ -36,11 +37,17 @@ def _rewrite(table: Table, rewrite: dict[str, Any] | None) -> None:
     if rewrite is None:
         return _absent(table, "Rewriting")
     problems = rewrite["problems"]
-    for index, source in enumerate(Source):
-        kept = rewrite[source]
+    for index, (source, kept) in enumerate(rewrite["sources"].items()):
         share = kept / problems if problems else 0.0
-        bar = Text("█" * round(share * _BAR_CELLS), style=_COLORS[source])
+        color = _COLORS.get(source) or _STAGE_COLORS[index % len(_STAGE_COLORS)]
+        bar = Text("█" * round(share * _BAR_CELLS), style=color)
         table.add_row("" if index else "Rewriting", source, numbers.count(kept), numbers.percent(share), bar)
+    if second := rewrite.get("second_opinions"):
+        share = numbers.percent(second["turned"] / second["asked"]) if second["asked"] else ""
+        note = Text(f"of {numbers.count(second['asked'])} verdicts, to correct", style="dim")
+        table.add_row(
+            "", "turned by " + " and ".join(second["verifiers"][1:]), numbers.count(second["turned"]), share, note
+        )
     if rewrite["quarantined"]:
         reasons = ", ".join(f"{n} {reason}" for reason, n in rewrite.get("quarantine_reasons", {}).items())
         table.add_row("", "quarantined", numbers.count(rewrite["quarantined"]), "", Text(reasons, style="dim"))
@@ -53,7 +60,7 @@ def _gap(table: Table, gap: dict[str, Any] | None) -> None:
     expert, kept = gap["expert_mean_logprob"], gap["kept_mean_logprob"]
     if expert is None or kept is None:
         return
-    note = Text("nats a token under the policy", style="dim")
+    note = Text("nats per token under the policy", style="dim")
     table.add_row("Policy gap", "expert solutions", numbers.nats(expert), "", note)
     change = Text(f"{numbers.nats(kept - expert, sign=True)} by rewriting", style="dim")
     table.add_row("", "kept responses", numbers.nats(kept), "", change, end_section=True)
@@ -87,6 +94,12 @@ def _evaluate(table: Table, evaluate: dict[str, Any] | None) -> None:
         )
     else:
         table.add_row("", "measured on", "", "", problems)
+    kl = (evaluate.get("kl") or {}).get("trained")
+    if kl and kl["mean"] is not None:
+        note = Text("from the base model, on its own samples", style="dim")
+        table.add_row("", "KL", f"{kl['mean']:.3f}", "nats", note)
+    for each in evaluate.get("retention") or []:
+        table.add_row("", each["suite"], numbers.points(each["mean"]), "points", Text("retention", style="dim"))
     table.add_section()
 
 

@@ -1,67 +1,52 @@
 """The policy gap of a sample of rows before and after training, by the training's own arithmetic."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 from torch import distributed
 
-from offsft.batching import Plan
-from offsft.config import Train
+from offsft.config import TrainConfig
+from offsft.data.tables import SCORE_SCHEMA
 from offsft.gap import Scored, gap_by_source
-from offsft.storage import StoragePath, make, parquet_files, read_table, write_table
-from offsft.train.rows import Row, load_rows
-from offsft.train.step import score
+from offsft.storage.paths import StoragePath, make, parquet_files, read_table, write_table
+from offsft.train.batching import BatchPlan
+from offsft.train.loading import RESPONSES
+from offsft.train.rows import Row
+from offsft.train.step import even_out, score
 
-RESPONSES = ("expert", "kept")
 WHEN = ("before", "after")
-_SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("source", pa.string()),
-        ("logprobs", pa.list_(pa.float32())),
-        ("behavior", pa.list_(pa.float32())),
-    ]
-)
 
 
 @dataclass(frozen=True)
 class GapSample:
-    """The same rows' expert solutions and kept responses, on one rank."""
+    """Expert solutions and kept responses of the same rows, as one rank scores them."""
 
     rows: dict[str, list[Row]]
-    plans: dict[str, Plan]
+    plans: dict[str, BatchPlan]
     rank: int
     folder: StoragePath
 
     @classmethod
-    def draw(
-        cls, rewrites: StoragePath, settings: Train, seed: int, rank: int, ranks: int, folder: StoragePath
+    def of(
+        cls, rows: dict[str, list[Row]], settings: TrainConfig, seed: int, rank: int, ranks: int, folder: StoragePath
     ) -> "GapSample":
-        """Draw `settings.gap_rows` rows by the seed: the same on every rank."""
-        chosen: dict[str, list[Row]] = {}
-        for responses in RESPONSES:
-            every = {"responses": responses, "source_weights": {}, "long_rows": "cut"}
-            rows = load_rows(rewrites, Train.model_validate(settings.model_dump() | every)).rows
-            most = min(settings.gap_rows, len(rows))
-            indices = np.random.default_rng(seed).permutation(len(rows))[:most]
-            chosen[responses] = [rows[i] for i in sorted(indices)]
+        """The sample of the rows that were drawn when the rewrites were read: the same on every rank."""
         plans = {
-            responses: Plan([row.tokens for row in rows], len(rows), settings.micro_batch_tokens, ranks, seed, 1)
-            for responses, rows in chosen.items()
+            responses: BatchPlan([row.tokens for row in each], len(each), settings.micro_batch_tokens, ranks, seed, 1)
+            for responses, each in rows.items()
         }
-        return cls(chosen, plans, rank, folder)
+        return cls(rows, plans, rank, folder)
 
     def score(self, engine: Any, when: str) -> None:
-        """Score all and leave the log-probs in the folder; what is there already is kept. Collective."""
+        """Score all rows and write the log-probs into the folder; existing files are kept. Collective."""
         for responses, rows in self.rows.items():
             path = self.folder / when / responses / f"rank-{self.rank}.parquet"
             plan = self.plans[responses]
             if _on_all_ranks(path.exists(), plan.ranks):
                 continue
-            found = score(engine, rows, plan.everything(self.rank))
+            found = score(engine, rows, even_out(plan.share(self.rank), plan.ranks))
             items = [
                 {
                     "id": rows[index].id,
@@ -69,16 +54,17 @@ class GapSample:
                     "logprobs": logprobs,
                     "behavior": rows[index].behavior,
                 }
-                for index, logprobs in sorted(found.items())
+                for index, logprobs in sorted(found, key=lambda pair: pair[0])
             ]
             make(path.parent)
-            write_table(pa.Table.from_pylist(items, schema=_SCHEMA), path)
+            write_table(pa.Table.from_pylist(items, schema=SCORE_SCHEMA), path)
 
 
-def gap_after(folder: StoragePath) -> dict[str, Any]:
-    """Statistics of the sample, before and after training, of expert solutions and of kept responses by source."""
+def gap_after(folder: StoragePath, sources: Sequence[str] = ()) -> dict[str, Any]:
+    """The sample's gap statistics before and after training: expert solutions, and kept responses by source."""
     return {
-        when: {responses: gap_by_source(_read(folder / when / responses)) for responses in RESPONSES} for when in WHEN
+        when: {responses: gap_by_source(_read(folder / when / responses), sources) for responses in RESPONSES}
+        for when in WHEN
     }
 
 
@@ -89,7 +75,7 @@ def _read(folder: StoragePath) -> Iterator[Scored]:
 
 
 def _on_all_ranks(there: bool, ranks: int) -> bool:
-    """Whether something holds on every rank: all must take the same way, or some wait for ever."""
+    """Whether `there` holds on every rank: all must take the same branch, or some would wait forever."""
     if ranks == 1:
         return there
     answers: list[Any] = [None] * ranks

@@ -1,15 +1,15 @@
-"""Low-rank adapters by peft: added before training, merged or kept after it."""
+"""Low-rank adapters (LoRA) by peft: added before training, merged or kept after it."""
 
 from typing import Any
 
 import torch
 
 from offsft.config import Lora
-from offsft.storage import StoragePath, filling
+from offsft.storage.paths import StoragePath, filling
 
 
 def add_adapters(model: Any, settings: Lora) -> Any:
-    """Put adapters into the model, in place, and freeze all else; returns peft's handle on it."""
+    """Add adapters to the model, in place, and freeze everything else; returns peft's wrapper around it."""
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(
@@ -22,13 +22,13 @@ def add_adapters(model: Any, settings: Lora) -> Any:
     return get_peft_model(model, config)
 
 
-def merged(
+def merge_adapter(
     fresh: Any, weights: dict[str, torch.Tensor], settings: Lora, adapter: StoragePath | None
 ) -> tuple[Any, dict[str, torch.Tensor]]:
-    """The model with its trained adapters merged into it, and its weights.
+    """Merge the trained adapters into the model; returns it and its weights.
 
-    `fresh` is the model before training, `weights` the trained one's with their adapters. Where `adapter` is a folder,
-    the adapter alone is left there too, in peft's format.
+    `fresh` is the model before training, `weights` the trained weights with their adapters. If `adapter` is a folder,
+    the adapter alone is also saved there, in peft's format.
     """
     handle = add_adapters(fresh, settings)
     fresh.load_state_dict(weights, strict=False)

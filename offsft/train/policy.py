@@ -1,16 +1,22 @@
 """The policy in training: a causal language model that computes the objective instead of logits."""
 
-from typing import Any, cast
+import math
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import nn
 
 from offsft.config.objective import Objective
 from offsft.errors import ModelError
-from offsft.fused_head import Anchor, HeadOutput, LogitTransform, fused_head, token_logprobs
-from offsft.train.rows import Packed
+from offsft.losses.fused_head import Anchor, HeadOutput, fused_head, token_logprobs
+from offsft.losses.logits import LogitTransform
+from offsft.train.attention import attend_by_row, run_alone, run_packed
+from offsft.train.dropout import turn_off_dropout
+from offsft.train.router import router_loss
+from offsft.train.rows import Packed, Row, pack
 
-_PROBE_TOKENS = 8
+_PROBE_TOKENS = (24, 17)
+"""Lengths of the rows that a model is tried with before its first step."""
 _PROBE_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.15}
 """Largest difference of log-probs, nats, between a model's own logits and the head here."""
 _PACKING_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1}
@@ -20,62 +26,142 @@ _PACKING_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1}
 class PolicyLoss(nn.Module):
     """Packed rows in, the objective's summed loss out; full logits never exist.
 
-    `anchor`, the policy before training, is for objectives that need its whole distribution. It is whole on each
-    rank, and not part of this module, so that nothing shards, trains or saves it.
+    `anchor`, the policy before training, is for objectives that need its whole distribution. Each rank holds all of it,
+    and it is not part of this module, so that nothing shards, trains or saves it. `router_weight` is the weight of the
+    loss that balances a mixture's experts; None for the model's own. Without `packed`, each call has one row, which the
+    model sees as it would alone. If `check` is off, the caller must call the method `check` once the weights can be used.
+
+    Raises:
+        ModelError: the model cannot be trained here; names its type.
     """
 
     def __init__(
-        self, model: Any, objective: Objective, *, chunk_tokens: int | None = None, anchor: Any | None = None
+        self,
+        model: Any,
+        objective: Objective,
+        *,
+        chunk_tokens: int | None = None,
+        split: bool = False,
+        anchor: Any | None = None,
+        dropout: bool = False,
+        router_weight: float | None = 0.0,
+        packed: bool = True,
+        check: bool = True,
     ) -> None:
         super().__init__()
         self.model = model
+        self.packed = packed
         self._anchor = (anchor,)
+        self._dropout = dropout
+        self._router_loss = router_loss(model, router_weight)
         transform = logit_transform(model)
         head = model.get_output_embeddings()
-        _check_head(model, head, transform)
-        _check_packing(model)
+        own_forward = head.forward
 
-        # The head's own module computes the loss, so that whatever wraps modules applies to it: under ZeRO-3 its
-        # weight has no data but between DeepSpeed's hooks around this call.
-        def forward(hidden_PD: torch.Tensor, packed: Packed, anchor: Anchor | None, score: bool) -> Any:
-            options = {"transform": transform, "chunk_tokens": chunk_tokens}
+        # The head's own module computes the loss, so that hooks on modules apply to it: under ZeRO-3 its weight has
+        # data only between DeepSpeed's hooks around this call. Without rows it still returns logits.
+        def forward(
+            hidden_PD: torch.Tensor, packed: Packed | None = None, anchor: Anchor | None = None, score: bool = False
+        ) -> Any:
+            if packed is None:
+                return own_forward(hidden_PD)
+            hidden_PD, weight_VD = _with_bias(hidden_PD, head)
+            options = {"transform": transform, "chunk_tokens": chunk_tokens, "split": split}
             if score:
-                return token_logprobs(hidden_PD, head.weight, packed.targets_P, **options)
-            out = fused_head(
-                hidden_PD, head.weight, packed.targets_P, objective, packed.tokens, anchor=anchor, **options
-            )
+                return token_logprobs(hidden_PD, weight_VD, packed.targets_P, **options)
+            out = fused_head(hidden_PD, weight_VD, packed.targets_P, objective, packed.tokens, anchor=anchor, **options)
             return tuple(out)
 
         head.forward = forward
         self._coefficient = getattr(objective, "coefficient", 0.0)
+        if check:
+            self.check()
+
+    def check(self) -> None:
+        """Choose the attention, compare the head with the model's own logits, and a packed row with the row alone.
+
+        Collective.
+
+        Raises:
+            ModelError: they differ; names the model's type.
+        """
+        self.choose_attention()
+        _check_head(self)
+        if self.packed:
+            _check_packing(self)
+
+    def choose_attention(self) -> None:
+        """Let the model attend row by row, where that is what its own attention computes. Collective."""
+        for model in filter(None, (self.model, *self._anchor)):
+            attend_by_row(model, _PACKING_TOLERANCE.get(model.dtype, 0.1), packed=self.packed)
+
+    def train(self, mode: bool = True) -> "PolicyLoss":
+        """As for any module, except that without dropout the model computes in training as it does in sampling."""
+        super().train(mode)
+        if mode and not self._dropout:
+            turn_off_dropout(self.model)
+        return self
 
     def forward(self, packed: Packed, *, score: bool = False) -> Any:
-        """The fields of a `HeadOutput` of one packed micro-batch; where `score`, its targets' log-probs (P) alone."""
+        """The `HeadOutput` fields of a packed micro-batch, then the router loss (0-dim; 0 if there is none).
+
+        With `score`, only the log-probs (P) of its targets.
+        """
         anchor = None
         if self._anchor[0] is not None and not score:
             with torch.no_grad():
                 head = self._anchor[0].get_output_embeddings()
-                anchor = Anchor(_hidden(self._anchor[0], packed), head.weight, self._coefficient)
-        return self.model.get_output_embeddings()(_hidden(self.model, packed), packed, anchor, score)
+                anchor = Anchor(*_with_bias(self.hidden(self._anchor[0], packed), head), self._coefficient)
+        if score or self._router_loss is None:
+            hidden_PD, balance = self.hidden(self.model, packed), None
+        else:
+            out = self._run(self.model, packed, output_router_logits=True)
+            hidden_PD, balance = out.last_hidden_state[0][packed.predicting_P], self._router_loss(out.router_logits)
+        found = self.model.get_output_embeddings()(hidden_PD, packed, anchor, score)
+        if score:
+            return found
+        return *found, found[0].new_zeros(()) if balance is None else balance
+
+    def hidden(self, model: Any, packed: Packed) -> torch.Tensor:
+        """Hidden states (P, D) that predict the targets."""
+        return self._run(model, packed).last_hidden_state[0][packed.predicting_P]
+
+    def _run(self, model: Any, packed: Packed, **options: Any) -> Any:
+        """The output of a model below its head. A single row comes without positions, which not all families take."""
+        if not self.packed:
+            return run_alone(model, packed.input_ids_1T, **options)
+        return run_packed(model, packed.input_ids_1T, packed.position_ids_1T, packed.lengths, **options)
+
+
+class PolicyOutput(NamedTuple):
+    """Output of one micro-batch: the objective's summed loss with its metrics' inputs, and the router's mean loss."""
+
+    head: HeadOutput
+    router_loss: torch.Tensor
+
+
+def run_policy(policy: Any, packed: Packed) -> PolicyOutput:
+    """Call the policy, or the DeepSpeed engine around it."""
+    *head, balance = policy(packed)
+    return PolicyOutput(HeadOutput(*head), balance)
 
 
 def loss_of(policy: Any, packed: Packed) -> HeadOutput:
-    """Call the policy, or what DeepSpeed made of it."""
-    return HeadOutput(*policy(packed))
+    """The objective's part of a policy's output."""
+    return run_policy(policy, packed).head
 
 
-def _hidden(model: Any, packed: Packed) -> torch.Tensor:
-    """Hidden states (P, D) that predict the targets."""
-    return _all_hidden(model, packed.input_ids_1T, packed.position_ids_1T)[packed.predicting_P]
-
-
-def _all_hidden(model: Any, input_ids_1T: torch.Tensor, position_ids_1T: torch.Tensor) -> torch.Tensor:
-    """Hidden states (T, D), before the head."""
-    return model.base_model(input_ids=input_ids_1T, position_ids=position_ids_1T, use_cache=False).last_hidden_state[0]
+def _with_bias(hidden_PD: torch.Tensor, head: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Hidden states and a head's weight, with a bias of the head as one more column: each state gets a 1 for it."""
+    bias_V = getattr(head, "bias", None)
+    if bias_V is None:
+        return hidden_PD, head.weight
+    ones_P1 = hidden_PD.new_ones(len(hidden_PD), 1)
+    return torch.cat([hidden_PD, ones_P1], 1), torch.cat([head.weight, bias_V[:, None]], 1)
 
 
 def logit_transform(model: Any) -> LogitTransform:
-    """What the model's configuration says it does to its logits: Gemma caps them, Cohere and Granite scale them."""
+    """The logit transform in the model's configuration: Gemma caps its logits, Cohere and Granite scale them."""
     settings = model.config.get_text_config()
     scale = getattr(settings, "logit_scale", None) or 1.0
     return LogitTransform(
@@ -85,50 +171,60 @@ def logit_transform(model: Any) -> LogitTransform:
 
 
 @torch.no_grad()
-def _check_head(model: Any, head: Any, transform: LogitTransform) -> None:
-    """Compare with the model's own logits, once: an unknown treatment of logits must not train silently wrong.
+def _check_head(policy: PolicyLoss) -> None:
+    """Compare with the model's own logits, once: an unknown logit transform must not silently train wrong.
 
     Raises:
-        ModelError: naming the model's type.
+        ModelError: they differ; names the model's type.
     """
-    kind = model.config.model_type
-    if getattr(head, "bias", None) is not None:
-        raise ModelError(f"{kind} has a bias on its head, which the fused head does not support; use another model")
-    ids_1T = torch.arange(_PROBE_TOKENS, device=head.weight.device)[None] % model.config.get_text_config().vocab_size
+    model, head = policy.model, policy.model.get_output_embeddings()
+    packed = pack(_probe_rows(model), [0]).to(head.weight.device)
     was_training = model.training
     model.eval()
-    want_TV = model(input_ids=ids_1T, use_cache=False).logits[0].float().log_softmax(1)
-    hidden_TD = model.base_model(input_ids=ids_1T, use_cache=False).last_hidden_state[0]
+    logits_TV = model(input_ids=packed.input_ids_1T, use_cache=False).logits[0]
+    want_PV = logits_TV[packed.predicting_P].float().log_softmax(1)
+    got_P = policy(packed, score=True)
     model.train(was_training)
-    got_T = token_logprobs(hidden_TD, head.weight, ids_1T[0], transform=transform)
-    apart = float((got_T - want_TV.gather(1, ids_1T[0][:, None])[:, 0]).abs().max())
+    apart = float((got_P - want_PV.gather(1, packed.targets_P[:, None])[:, 0]).abs().max())
+    if math.isnan(apart):
+        raise ModelError(
+            f"the log-probs of this {model.config.model_type} are not numbers: its weights hold NaN or infinity, or"
+            f" overflow in {str(head.weight.dtype).removeprefix('torch.')}; fetch the model again, or set model.dtype=float32"
+        )
     if apart > _PROBE_TOLERANCE.get(cast(torch.dtype, head.weight.dtype), 0.15):
         raise ModelError(
-            f"{kind} does something to its logits that the fused head does not know: log-probs differ by"
+            f"{model.config.model_type} does something to its logits that the fused head does not know: log-probs differ by"
             f" {apart:.2g} nats; use another model, or report this one"
         )
 
 
 @torch.no_grad()
-def _check_packing(model: Any) -> None:
-    """Compare a row packed behind another with the row alone, once: a state-space or linear-attention layer, or any
-    that does not heed position ids, would let rows see each other without a word.
+def _check_packing(policy: PolicyLoss) -> None:
+    """Compare a row packed behind another with the row alone, once.
+
+    A state-space or linear-attention layer, or any that ignores position ids, would silently let rows see each other.
 
     Raises:
-        ModelError: naming the model's type.
+        ModelError: they differ; names the model's type.
     """
-    first = torch.arange(_PROBE_TOKENS, device=model.get_output_embeddings().weight.device)[None]
-    first = first % model.config.get_text_config().vocab_size
-    second = first.flip(1)
+    model, rows = policy.model, _probe_rows(policy.model)
+    device = model.get_output_embeddings().weight.device
     was_training = model.training
     model.eval()
-    alone_TD = _all_hidden(model, second, torch.arange(_PROBE_TOKENS, device=second.device)[None])
-    positions = torch.arange(_PROBE_TOKENS, device=second.device).repeat(2)[None]
-    packed_TD = _all_hidden(model, torch.cat([first, second], dim=1), positions)[_PROBE_TOKENS:]
+    alone_PD = policy.hidden(model, pack(rows, [1]).to(device))
+    packed_PD = policy.hidden(model, pack(rows, [0, 1]).to(device))[-len(alone_PD) :]
     model.train(was_training)
-    moved = float(((packed_TD - alone_TD).norm(dim=1) / alone_TD.norm(dim=1)).max())
-    if moved > _PACKING_TOLERANCE.get(cast(torch.dtype, alone_TD.dtype), 0.1):  # not with weights that are not numbers
+    moved = float(((packed_PD - alone_PD).norm(dim=1) / alone_PD.norm(dim=1)).max())
+    if not moved <= _PACKING_TOLERANCE.get(cast(torch.dtype, alone_PD.dtype), 0.1):  # also where it is NaN
         raise ModelError(
             f"{model.config.model_type} lets packed rows see each other: behind another row, a row's hidden states"
-            f" change by {moved:.0%}; use a model of attention layers alone"
+            f" change by {moved:.0%}, which its small copy did not do; report this model"
         )
+
+
+def _probe_rows(model: Any) -> list[Row]:
+    """Two rows of random ids, the same on every rank."""
+    words = model.config.get_text_config().vocab_size
+    draw = torch.Generator().manual_seed(0)
+    ids = [torch.randint(words, (length,), generator=draw).tolist() for length in _PROBE_TOKENS]
+    return [Row(f"probe-{number}", "self", each[:1], each[1:]) for number, each in enumerate(ids)]

@@ -1,57 +1,74 @@
-"""Rewrites as training rows, and rows packed into one micro-batch."""
+"""Training rows, and their packing into micro-batches."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
+import numpy as np
 import torch
 
-from offsft.batching import MicroBatch
-from offsft.config import Train
-from offsft.errors import TrainingError
-from offsft.objectives import Tokens
-from offsft.records import Source
-from offsft.storage import StoragePath, dataset
+from offsft.losses.objectives import Tokens
+from offsft.train.attention import RowLengths
+from offsft.train.batching import MicroBatch
 
-_ROWS_NAMED = 5
-"""Rows that an error names."""
+Numbers = Sequence[int] | Sequence[float] | np.ndarray
+"""Token ids or log-probs of one row: a list, or a view into a column."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One response to learn as token ids, as they were sampled, never tokenised again. Log-probs in nats.
+    """One response to train on, as token ids as they were sampled, never tokenised again. Log-probs in nats.
 
-    `behavior` and `reference` have one entry for each response token, or are None where they are not known.
+    `behavior` and `reference` have one entry per response token, or are None where unknown or not needed.
     """
 
     id: str
     source: str
-    prompt_ids: list[int]
-    response_ids: list[int]
-    behavior: list[float] | None = None
-    reference: list[float] | None = None
+    prompt_ids: Numbers
+    response_ids: Numbers
+    behavior: Numbers | None = None
+    reference: Numbers | None = None
     weight: float = 1.0
-    """Factor on the losses of the row's tokens, by its source."""
+    """Factor on the losses of the row's tokens, set by its source."""
 
     @property
     def tokens(self) -> int:
         return len(self.prompt_ids) + len(self.response_ids)
 
     @property
-    def mass(self) -> float:
-        """What the row counts in the number that the global batch's loss is divided by."""
+    def loss_normalizer(self) -> float:
+        """The row's part of the number that the global batch's loss is divided by."""
         return self.weight * len(self.response_ids)
+
+    def cut(self, max_tokens: int) -> "Row":
+        """The row cut on the right to `max_tokens`; a long prompt leaves no response."""
+        prompt_ids = self.prompt_ids[:max_tokens]
+        room = max_tokens - len(prompt_ids)
+        behavior = None if self.behavior is None else self.behavior[:room]
+        return replace(self, prompt_ids=prompt_ids, response_ids=self.response_ids[:room], behavior=behavior)
+
+
+class RowSource(Protocol):
+    """Rows by index, however they are stored: a list, or columns read once."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Row: ...
+
+    def __iter__(self) -> Iterator[Row]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Packed:
     """Rows packed into one sequence of T tokens, of which P come just before a response token.
 
-    `input_ids_1T` and `position_ids_1T` (which restart at each row, so that attention does not cross) feed the model;
-    the hidden states at `predicting_P` predict `targets_P`, and `tokens` (P) is what the objective knows of them.
+    `input_ids_1T`, `position_ids_1T` and the rows' `lengths` are the model's input; positions restart at each row, and
+    attention does not cross rows. The hidden states at `predicting_P` predict `targets_P`; `tokens` (P) is the objective's input.
     """
 
     input_ids_1T: torch.Tensor
     position_ids_1T: torch.Tensor
+    lengths: RowLengths
     predicting_P: torch.Tensor
     targets_P: torch.Tensor
     tokens: Tokens
@@ -61,111 +78,44 @@ class Packed:
         return Packed(
             self.input_ids_1T.to(device),
             self.position_ids_1T.to(device),
+            self.lengths.to(device),
             self.predicting_P.to(device),
             self.targets_P.to(device),
             self.tokens.to(device),
         )
 
-    def knowing(self, batch_loss: float | None) -> "Packed":
-        """The same with the median loss of the global batch, which is known only once all ranks have scored theirs."""
-        return replace(self, tokens=replace(self.tokens, batch_loss=batch_loss))
+    def knowing(self, batch_loss: float | None, progress: float) -> "Packed":
+        """A copy with values that only the step knows: the global batch's median loss, and the share of steps done."""
+        return replace(self, tokens=replace(self.tokens, batch_loss=batch_loss, progress=progress))
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """What training reads from a run's rewrites."""
-
-    rows: list[Row]
-    cut: int
-    """Rows that were longer than `train.max_tokens` and cut on the right."""
-    dropped: int
-    """Rows that were longer and left out."""
-    left_out: int
-    """Rows of sources whose weight is 0."""
-
-
-def load_rows(rewrites: StoragePath, settings: Train) -> Rows:
-    """All rewrites, or all expert solutions, in the order of their ids, with long ones as `train.long_rows` says.
-
-    A row whose prompt alone fills `train.max_tokens` has nothing left to learn from: cut, it trains nothing.
-
-    Raises:
-        TrainingError: a row is too long and long rows are refused, or no row is left.
-    """
-    expert = settings.responses == "expert"
-    response, behavior = ("expert_ids", None) if expert else ("response_ids", "behavior_logprobs")
-    columns = ["id", "source", "prompt_ids", response, *([behavior] if behavior else [])]
-    table = dataset(rewrites).to_table(columns=columns).sort_by("id")
-    rows, long, left_out = [], [], 0
-    for item in table.to_pylist():
-        source = str(Source.EXPERT) if expert else item["source"]
-        weight = getattr(settings.source_weights, source)
-        if weight == 0:
-            left_out += 1
-            continue
-        row = Row(item["id"], source, item["prompt_ids"], item[response], item.get(behavior), weight=weight)
-        if row.tokens > settings.max_tokens:
-            long.append(row)
-            if settings.long_rows == "drop":
-                continue
-            row = _cut(row, settings.max_tokens)
-        rows.append(row)
-    if long and settings.long_rows == "refuse":
-        named = ", ".join(f"{row.id} ({row.tokens})" for row in long[:_ROWS_NAMED])
-        raise TrainingError(
-            f"{len(long)} rows are longer than train.max_tokens={settings.max_tokens}: {named}; raise it, or set"
-            " train.long_rows to cut or drop"
-        )
-    if not rows:
-        raise TrainingError(
-            f"no row is left to train on: {len(long)} are longer than train.max_tokens={settings.max_tokens}, and"
-            f" {left_out} are of sources whose train.source_weights is 0; change one of these settings"
-        )
-    dropped = settings.long_rows == "drop"
-    return Rows(rows, cut=0 if dropped else len(long), dropped=len(long) if dropped else 0, left_out=left_out)
-
-
-def _cut(row: Row, max_tokens: int) -> Row:
-    prompt_ids = row.prompt_ids[:max_tokens]
-    room = max_tokens - len(prompt_ids)
-    behavior = None if row.behavior is None else row.behavior[:room]
-    return replace(row, prompt_ids=prompt_ids, response_ids=row.response_ids[:room], behavior=behavior)
-
-
-def pack(rows: Sequence[Row], batch: MicroBatch) -> Packed:
-    """The rows of a micro-batch, one after the other. An empty one is a single token that predicts nothing."""
-    ids: list[int] = []
-    positions: list[int] = []
-    predicting: list[int] = []
-    targets: list[int] = []
-    numbers: list[int] = []
-    weights: list[float] = []
-    behavior: list[float] = []
-    reference: list[float] = []
+def pack(rows: RowSource, batch: MicroBatch) -> Packed:
+    """Pack the rows of a micro-batch, one after the other. An empty one is a single token that predicts nothing."""
     chosen = [rows[index] for index in batch]
-    for number, row in enumerate(chosen):
-        length = len(row.response_ids)
-        first_response = len(ids) + len(row.prompt_ids)
-        predicting += range(first_response - 1, first_response - 1 + length)
-        targets += row.response_ids
-        ids += row.prompt_ids + row.response_ids
-        positions += range(row.tokens)
-        numbers += [number] * length
-        weights += [row.weight] * length
-        behavior += row.behavior or [0.0] * length
-        reference += row.reference or []
-    if not ids:
-        ids, positions = [0], [0]
-    has_reference = all(row.reference is not None for row in chosen)
+    lengths = [row.tokens for row in chosen]
+    responses = [len(row.response_ids) for row in chosen]
+    ends = np.cumsum(lengths, dtype=np.int64)
+    ids = _joined([part for row in chosen for part in (row.prompt_ids, row.response_ids)], np.int64)
+    positions = _joined([np.arange(length) for length in lengths], np.int64)
+    # Each response token is predicted by the hidden state one position before it.
+    predicting = _joined([np.arange(end - n, end) - 1 for end, n in zip(ends, responses, strict=True)], np.int64)
+    reference = [row.reference for row in chosen if row.reference is not None]
+    behavior = [np.zeros(n) if row.behavior is None else row.behavior for row, n in zip(chosen, responses, strict=True)]
     return Packed(
-        torch.tensor([ids]),
-        torch.tensor([positions]),
-        torch.tensor(predicting, dtype=torch.long),
-        torch.tensor(targets, dtype=torch.long),
+        torch.from_numpy(ids if len(ids) else np.zeros(1, np.int64))[None],
+        torch.from_numpy(positions if len(ids) else np.zeros(1, np.int64))[None],
+        RowLengths.of(lengths if len(ids) else [1]),
+        torch.from_numpy(predicting),
+        torch.from_numpy(_joined([row.response_ids for row in chosen], np.int64)),
         Tokens(
-            weight_T=torch.tensor(weights, dtype=torch.float32),
-            row_T=torch.tensor(numbers, dtype=torch.long),
-            reference_T=torch.tensor(reference, dtype=torch.float32) if has_reference else None,
-            behavior_T=torch.tensor(behavior, dtype=torch.float32),
+            weight_T=torch.from_numpy(np.repeat(np.array([row.weight for row in chosen], np.float32), responses)),
+            row_T=torch.from_numpy(np.repeat(np.arange(len(chosen)), responses)),
+            reference_T=torch.from_numpy(_joined(reference, np.float32)) if len(reference) == len(chosen) else None,
+            behavior_T=torch.from_numpy(_joined(behavior, np.float32)),
         ),
     )
+
+
+def _joined(parts: Sequence[Numbers], dtype: type) -> np.ndarray:
+    """A copy of the parts, concatenated."""
+    return np.concatenate([np.asarray(part, dtype=dtype) for part in parts]) if parts else np.zeros(0, dtype)

@@ -1,4 +1,4 @@
-"""The learning rate as a function of the step alone, so that resuming needs nothing but the step."""
+"""The learning rate as a function of the step alone, so that resuming needs only the step."""
 
 import math
 from typing import Literal

@@ -1,29 +1,46 @@
-"""The files of one line a step that a training leaves: metrics.jsonl, and skipped.jsonl of the steps left out."""
+"""The files that training writes with at most one line per step: metrics.jsonl, skipped.jsonl and held_out.jsonl."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from offsft.batching import Plan
-from offsft.storage import StoragePath, write_bytes
+from offsft.storage.paths import StoragePath, write_bytes
+from offsft.train.batching import BatchPlan
 from offsft.train.sums import Sums
+
+NLL = "held_out/nll/"
+"""A line of held_out.jsonl has a key for each source: this and its name; nats per token, None where it is no number."""
+ALL = "all"
+"""The source's name that stands for all tokens together."""
+
+
+def nll_by_source(line: Mapping[str, Any]) -> dict[str, Any]:
+    """The negative log-likelihoods in a line of held_out.jsonl, by source."""
+    return {key.removeprefix(NLL): value for key, value in line.items() if key.startswith(NLL)}
 
 
 class StepLog:
-    """JSON lines, at most one a step, also after a restart. All ranks know how many there are; one of them writes,
-    and tells each new line to whoever else is to know."""
+    """JSON lines, at most one per step, also after a restart.
+
+    All ranks know the number of lines; one of them writes, and passes each new line to the listeners.
+    """
 
     def __init__(
-        self, path: StoragePath, first_step: int, *, write: bool, tell: Sequence[Callable[[dict[str, Any]], None]] = ()
+        self,
+        path: StoragePath,
+        first_step: int,
+        *,
+        write: bool,
+        listeners: Sequence[Callable[[dict[str, Any]], None]] = (),
     ) -> None:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-        # A kill can leave half a line at the end; steps after the checkpoint are done again.
+        # A kill can leave half a line at the end; steps after the checkpoint are repeated.
         whole = [line for line in lines if line.endswith("}\n")]
         kept = [line for line in whole if json.loads(line)["step"] <= first_step]
         self.lines = len(kept)
         self._path = path if write else None
-        self._tell = tell
+        self._listeners = listeners
         self._kept = "".join(kept)
         if write and len(kept) < len(lines):
             write_bytes(path, self._kept.encode())
@@ -35,14 +52,16 @@ class StepLog:
             if isinstance(self._path, Path):
                 with self._path.open("a", encoding="utf-8") as file:
                     file.write(text)
-            else:  # nothing can be appended to on S3; this process alone writes the file
+            else:  # S3 objects cannot be appended to; this process alone writes the file
                 self._kept += text
                 write_bytes(self._path, self._kept.encode())
-            for tell in self._tell:
-                tell(line)
+            for listener in self._listeners:
+                listener(line)
 
 
-def metrics_line(step: int, plan: Plan, sums: Sums, rate: float, mass: float, seconds: float) -> dict[str, Any]:
+def metrics_line(
+    step: int, plan: BatchPlan, sums: Sums, rate: float, loss_normalizer: float, seconds: float
+) -> dict[str, Any]:
     """A step's line of metrics.jsonl."""
     return {
         "step": step + 1,
@@ -50,5 +69,5 @@ def metrics_line(step: int, plan: Plan, sums: Sums, rate: float, mass: float, se
         "epoch": step // plan.steps_per_epoch + 1,
         "optim/learning_rate": rate,
         "time/step_s": seconds,
-        **sums.metrics(mass=mass, seconds=seconds),
+        **sums.metrics(loss_normalizer=loss_normalizer, seconds=seconds),
     }

@@ -1,13 +1,15 @@
 """Verifiers, each behind `offsft.protocols.Verifier`."""
 
-import importlib
 import inspect
-from typing import Any, Protocol
+from typing import Any
 
-from offsft.config import Verify
+from offsft.config import VerifyConfig
+from offsft.config.class_path import load_class
 from offsft.errors import ConfigError
-from offsft.protocols import Verdict, Verifier
+from offsft.protocols import Verdict
 from offsft.records import Problem
+from offsft.verify.chain import OpenVerifier, VerifierChain
+from offsft.verify.model_judge import NEEDS_MODEL
 from offsft.verify.pool import VerifierPool
 
 _CLASSES = {
@@ -18,29 +20,22 @@ _CLASSES = {
     "regex": "offsft.verify.text:RegexJudge",
     "json": "offsft.verify.json_values:JsonJudge",
     "code": "offsft.verify.code:CodeVerifier",
+    "ifeval": "offsft.verify.ifeval:IfevalJudge",
     "judge": "offsft.verify.model_judge:ModelJudge",
 }
 
 
-class OpenVerifier(Verifier, Protocol):
-    """A verifier with what it holds: `async with`, or `close()`."""
+def open_verifier(settings: VerifyConfig) -> OpenVerifier:
+    """Open a recipe's verifier, or its chain of verifiers; `close()` releases its resources.
 
-    async def __aenter__(self) -> "OpenVerifier": ...
-
-    async def __aexit__(self, *_: object) -> None: ...
-
-    def close(self) -> None: ...
-
-
-def open_verifier(settings: Verify) -> OpenVerifier:
-    """The verifier of a recipe; what it holds starts with it and ends with `close()`.
-
-    Its class is made with the settings. A class with a plain `__call__` is a `Judge` and runs in a pool of processes;
-    one with an asynchronous `__call__` and `close` is a verifier as it is.
+    Its class is instantiated with the settings. A class with a plain `__call__` is a `Judge` and runs in a pool of
+    processes; one with an asynchronous `__call__` and `close` is a verifier as it is.
 
     Raises:
-        ConfigError: the class cannot be found, or what it needs is not there.
+        ConfigError: the class cannot be found, or its requirements are missing.
     """
+    if not isinstance(settings.kind, str):
+        return _open_chain(settings)
     made = _class(settings.kind)(settings)
     if inspect.iscoroutinefunction(type(made).__call__):
         return made if hasattr(made, "__aexit__") else _Held(made)
@@ -53,8 +48,33 @@ def open_verifier(settings: Verify) -> OpenVerifier:
     )
 
 
+def check_verifier(settings: VerifyConfig) -> None:
+    """Check what can be checked without starting anything: each class, what it needs here, and that a judge has a model.
+
+    Raises:
+        ConfigError: a class cannot be found, or a package or a setting is missing.
+    """
+    for kind in settings.kinds:
+        check_installed = getattr(_class(kind), "check_installed", None)
+        if check_installed is not None:
+            check_installed()
+    if "judge" in settings.kinds and not settings.judge.model:
+        raise ConfigError(NEEDS_MODEL)
+
+
+def _open_chain(settings: VerifyConfig) -> VerifierChain:
+    opened: list[tuple[str, OpenVerifier]] = []
+    try:
+        for kind in settings.kinds:
+            opened.append((kind, open_verifier(settings.of_kind(kind))))
+    except BaseException:
+        VerifierChain(opened).close()
+        raise
+    return VerifierChain(opened)
+
+
 class _Held:
-    """A user's asynchronous verifier with the parts of an OpenVerifier that it may lack."""
+    """Wraps a user's asynchronous verifier, adding the methods of an OpenVerifier that it may lack."""
 
     def __init__(self, verifier: Any) -> None:
         self._verifier = verifier
@@ -75,16 +95,9 @@ class _Held:
 
 
 def _class(kind: str) -> Any:
-    module, _, name = _CLASSES.get(kind, kind).partition(":")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except ImportError as error:
+    found = load_class(_CLASSES.get(kind, kind), "verify.kind")
+    if "__call__" not in dir(found):
         raise ConfigError(
-            f"verify.kind={kind}: {error}; the module must be importable wherever an engine runs (on PYTHONPATH, or in"
-            " the working folder of the job)"
-        ) from None
-    except AttributeError:
-        raise ConfigError(f"verify.kind={kind}: the module {module} has no class {name}") from None
-    if not inspect.isclass(found) or "__call__" not in dir(found):
-        raise ConfigError(f"verify.kind={kind}: {name} is not a class with a __call__ (response, problem) -> Verdict")
+            f"verify.kind={kind}: {found.__name__} is not a class with a __call__ (response, problem) -> Verdict"
+        )
     return found

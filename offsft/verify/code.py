@@ -1,19 +1,17 @@
-"""`verify.kind=code`: the response's Python passes the problem's tests, in two sandboxes of bubblewrap.
+"""`verify.kind=code`: the response's Python passes the problem's tests, in two bubblewrap sandboxes.
 
 The solution runs in a process that is asked for values and sees neither tests nor expected values; the tests run in
-another one and compare. So a solution cannot forge a result: not by leaving, printing, or patching, for what judges is
-not in its process. Each process has its own namespaces (no network, no other process, no home), a read-only file
-system with a small private `/tmp`, limits, and a filter of system calls; both are killed, with all that they have
-started, when time is up.
+another one and compare. So a solution cannot forge a result by exiting, printing, or patching: the judging code is not
+in its process. Each process has its own namespaces (no network, no other process, no home), a read-only file system
+with a small private `/tmp`, limits, and a system call filter. When time is up, both are killed with all processes that
+they started.
 """
 
-import ast
 import asyncio
 import json
 import math
 import os
 import random
-import re
 import select
 import shutil
 import subprocess
@@ -24,33 +22,35 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from offsft.config import Verify
+from offsft.config import VerifyConfig
 from offsft.errors import ConfigError
 from offsft.protocols import Verdict
 from offsft.records import Outcome, Problem
+from offsft.verify.code_tests import CodeTests, read_tests
+from offsft.verify.packages import package_folders
+from offsft.verify.python_code import extract_code
 from offsft.verify.system_calls import seccomp_filter
 
-# Nothing is tried twice (`*+`): 100,000 backticks or spaces would hold up the engine that waits for this.
-_FENCE = re.compile(r"(?<!`)`{3,}+[ \t]*+(?P<language>[A-Za-z0-9+#]*+)[^\n`]*+\n(?P<code>.*?)(?:```|\Z)", re.DOTALL)
-_DEFINES = re.compile(r"^(?:async def|def|class)\s", re.MULTILINE)
 _START_S = 60.0
-"""Longest start of two processes; it does not count as time of the solution."""
+"""Longest start-up of the two processes; it does not count towards the solution's time."""
 _USERS = range(200_000, 2_000_000)
-"""Where root starts a sandbox, it runs as a user of these that nobody else is: the limit of processes counts by user."""
+"""If root starts a sandbox, it runs as an unused user id of this range: the process limit counts per user."""
 _VERDICT_BYTES = 1 << 16
 
 
 class CodeVerifier:
-    """Runs `check.tests` against the code of a response. `verify.timeout_s` is the limit in wall time and of CPU time.
+    """Runs `check.tests` against the code of a response; `verify.timeout_s` limits both wall time and CPU time.
 
     Raises:
-        ConfigError: bubblewrap is missing, or cannot make namespaces here.
+        ConfigError: bubblewrap is missing or cannot make namespaces here, or a package of `verify.code.packages` is not
+            installed.
     """
 
-    def __init__(self, settings: Verify) -> None:
+    def __init__(self, settings: VerifyConfig) -> None:
         self._settings = settings
         self._free = asyncio.Semaphore(settings.workers)
         _check_bubblewrap()
+        package_folders(settings.code.packages)
 
     async def __aenter__(self) -> "CodeVerifier":
         return self
@@ -59,47 +59,34 @@ class CodeVerifier:
         self.close()
 
     def close(self) -> None:
-        """Nothing outlives a judgement."""
+        """Do nothing: no process outlives a judgement."""
 
     async def __call__(self, response: str, problem: Problem) -> Verdict:
-        code, where = extract_code(response)
+        try:
+            tests = read_tests(problem.check)
+        except ValueError as error:
+            return Verdict(Outcome.ERROR, why=str(error))
+        code, where = extract_code(response, tests.names, prompt=tests.prompt)
         if code is None:
             return Verdict(Outcome.NO_ANSWER, why="neither a fenced block nor a response that is Python")
-        tests = problem.check.get("tests")
-        if not isinstance(tests, str) or not tests.strip():
-            return Verdict(Outcome.ERROR, code[:300], where, "the problem has no check.tests")
         async with self._free:
             outcome, why = await asyncio.to_thread(run_tests, code, tests, self._settings)
         return Verdict(outcome, code[:300], where, why)
 
 
-def extract_code(response: str) -> tuple[str | None, str]:
-    """The solution: the last fenced block that defines something (or the last one), else a response that is Python."""
-    blocks = [
-        match for match in _FENCE.finditer(response) if match["language"].lower() in ("", "python", "py", "python3")
-    ]
-    defining = [block for block in blocks if _DEFINES.search(block["code"])]
-    chosen = (defining or blocks)[-1:]
-    if chosen:
-        return chosen[0]["code"], "fenced block"
-    try:
-        tree = ast.parse(response)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None, ""
-    return (response, "response") if tree.body and _DEFINES.search(response) else (None, "")
-
-
-def run_tests(code: str, tests: str, settings: Verify) -> tuple[Outcome, str]:
-    """Run the tests and wait for their end; nothing of them is left when this returns."""
+def run_tests(code: str, tests: CodeTests, settings: VerifyConfig) -> tuple[Outcome, str]:
+    """Run the tests and wait for their end; none of their processes is left when this returns."""
     to_solution, from_solution = os.pipe(), os.pipe()
     processes: list[subprocess.Popen[bytes]] = []
     try:
-        processes.append(_sandboxed("solution", settings, stdin=to_solution[0], stdout=from_solution[1]))
+        processes.append(_start_sandboxed("solution", settings, stdin=to_solution[0], stdout=from_solution[1]))
         channel = (to_solution[1], from_solution[0])
-        processes.append(_sandboxed("tester", settings, stdin=subprocess.PIPE, stdout=subprocess.PIPE, channel=channel))
+        processes.append(
+            _start_sandboxed("tester", settings, stdin=subprocess.PIPE, stdout=subprocess.PIPE, channel=channel)
+        )
         for descriptor in (*to_solution, *from_solution):
             os.close(descriptor)
-        return _verdict(processes[1], {"code": code, "tests": tests}, settings)
+        return _verdict(processes[1], {"code": code, **tests.job}, settings)
     finally:
         for process in processes:
             process.kill()
@@ -110,7 +97,7 @@ def run_tests(code: str, tests: str, settings: Verify) -> tuple[Outcome, str]:
             process.wait()
 
 
-def _verdict(tester: subprocess.Popen[bytes], job: dict[str, str], settings: Verify) -> tuple[Outcome, str]:
+def _verdict(tester: subprocess.Popen[bytes], job: dict[str, Any], settings: VerifyConfig) -> tuple[Outcome, str]:
     assert tester.stdin is not None
     assert tester.stdout is not None
     try:
@@ -136,7 +123,7 @@ def _verdict(tester: subprocess.Popen[bytes], job: dict[str, str], settings: Ver
 
 
 def _message(descriptor: int, timeout_s: float) -> dict[str, Any] | None:
-    """The tester's next line; None where it ended.
+    """Read the tester's next message; None if the tester ended.
 
     Raises:
         TimeoutError: there was none in time.
@@ -146,7 +133,7 @@ def _message(descriptor: int, timeout_s: float) -> dict[str, Any] | None:
         readable, _, _ = select.select([descriptor], [], [], max(0.0, end - time.monotonic()))
         if not readable:
             raise TimeoutError
-        # Byte by byte where lines could follow each other closely; they are few and short.
+        # Byte by byte, because lines could follow each other closely; they are few and short.
         read = os.read(descriptor, 1)
         if not read or len(line) > _VERDICT_BYTES:
             return None
@@ -154,10 +141,10 @@ def _message(descriptor: int, timeout_s: float) -> dict[str, Any] | None:
     return json.loads(line)
 
 
-def _sandboxed(
-    name: str, settings: Verify, *, stdin: int, stdout: int, channel: tuple[int, ...] = ()
+def _start_sandboxed(
+    name: str, settings: VerifyConfig, *, stdin: int, stdout: int, channel: tuple[int, ...] = ()
 ) -> "subprocess.Popen[bytes]":
-    """Start `offsft.verify.sandbox.<name>` in a sandbox of its own."""
+    """Start `offsft.verify.sandbox.<name>` in a separate sandbox."""
     limits = {
         "cpu_s": math.ceil(settings.timeout_s) + 1,
         "memory_bytes": settings.memory_mb * 2**20,
@@ -166,23 +153,25 @@ def _sandboxed(
         "value_bytes": settings.code.value_mb * 2**20,
         "user": random.SystemRandom().choice(_USERS) if os.geteuid() == 0 else 0,
     }
-    start = f"import sys; sys.path.insert(0, '/code'); from offsft.verify.sandbox.{name} import main; main()"
+    packages = package_folders(settings.code.packages)
+    paths = "sys.path.insert(0, '/code')" + ("; sys.path.append('/packages')" if packages else "")
+    start = f"import sys; {paths}; from offsft.verify.sandbox.{name} import main; main()"
     python = [_python(), "-I", "-S", "-B", "-c", start, json.dumps(limits), *map(str, channel)]
     with _filter() as refused:
         return subprocess.Popen(
-            [*_bubblewrap(settings.code.file_mb, refused), *python],
+            [*_bubblewrap(settings.code.file_mb, refused, packages), *python],
             stdin=stdin,
             stdout=stdout,
             stderr=subprocess.DEVNULL,
             pass_fds=(*channel, refused),
-            # bubblewrap's own process stands in the sandbox's /proc, and its environment with it.
-            env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
+            # bubblewrap's own process is visible in the sandbox's /proc, and its environment with it.
+            env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
         )
 
 
 @contextmanager
 def _filter() -> Iterator[int]:
-    """A descriptor from which bubblewrap reads the filter of system calls."""
+    """A descriptor from which bubblewrap reads the system call filter."""
     read, write = os.pipe()
     try:
         os.write(write, seccomp_filter())  # less than a pipe holds
@@ -193,7 +182,7 @@ def _filter() -> Iterator[int]:
 
 
 def _python() -> str:
-    """The interpreter itself, not that of a virtual environment, as the sandbox names it."""
+    """Path in the sandbox of the interpreter itself, not of a virtual environment's."""
     real = Path(sys.executable).resolve()
     return str(real if _is_system(_base()) else Path("/python") / real.relative_to(_base()))
 
@@ -206,7 +195,7 @@ def _is_system(base: Path) -> bool:
     return base == Path("/usr") or Path("/usr") in base.parents
 
 
-def _bubblewrap(file_mb: int, refused: int) -> list[str]:
+def _bubblewrap(file_mb: int, refused: int, packages: tuple[Path, ...] = ()) -> list[str]:
     command = [
         "bwrap",
         "--seccomp",
@@ -219,7 +208,7 @@ def _bubblewrap(file_mb: int, refused: int) -> list[str]:
     ]
     command += ["--unshare-uts", "--unshare-cgroup-try", "--hostname", "sandbox", "--cap-drop", "ALL"]
     if os.geteuid() == 0:
-        # Root's processes are not counted against any limit: what runs inside becomes another user first.
+        # Root's processes are not counted against any limit: the process inside becomes another user first.
         command += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
     else:
         command += ["--unshare-user", "--disable-userns"]
@@ -230,9 +219,13 @@ def _bubblewrap(file_mb: int, refused: int) -> list[str]:
         elif os.path.isdir(folder):
             command += ["--ro-bind", folder, folder]
     if not _is_system(_base()):
-        # Not under its own path: a home on the way may be closed to the user that the solution runs as.
+        # Not under its own path: a home folder in it may be closed to the user that the solution runs as.
         command += ["--ro-bind", str(_base()), "/python", "--setenv", "LD_LIBRARY_PATH", "/python/lib"]
     command += ["--ro-bind", str(Path(__file__).parent / "sandbox"), "/code/offsft/verify/sandbox"]
+    if packages:
+        command += ["--perms", "0755", "--dir", "/packages"]  # otherwise closed to the user that the solution runs as
+    for folder in packages:
+        command += ["--ro-bind", str(folder), f"/packages/{folder.name}"]
     command += [
         "--proc",
         "/proc",

@@ -1,11 +1,11 @@
-"""`verify.kind=json`: the response's JSON obeys a schema and holds the reference's values."""
+"""`verify.kind=json`: the response's JSON matches a schema and contains the reference's values."""
 
 import json
 import math
 import re
 from typing import Any
 
-from offsft.config import Verify
+from offsft.config import VerifyConfig
 from offsft.protocols import Verdict
 from offsft.records import Outcome, Problem
 
@@ -14,12 +14,13 @@ _TAIL_CHARACTERS = 200_000
 
 
 class JsonJudge:
-    """`check.schema` is a JSON schema; `answer`, where not empty, is JSON whose values must all be there.
+    """Judges JSON: `check.schema` is a JSON schema; `answer`, if not empty, is JSON whose values must all be present.
 
-    An object may hold more than the reference; lists must be as long. 1 and 1.0 are the same number, 1 and true are not.
+    An object may contain more than the reference; lists must have the same length. 1 and 1.0 are the same number, 1 and
+    true are not.
     """
 
-    def __init__(self, settings: Verify) -> None:
+    def __init__(self, settings: VerifyConfig) -> None:
         pass
 
     def __call__(self, response: str, problem: Problem) -> Verdict:
@@ -55,7 +56,7 @@ def _json_of(response: str) -> tuple[Any, str]:
 
 
 def _difference(wanted: Any, found: Any, path: str) -> str | None:
-    """Where `found` does not hold what is wanted, in one line; None where it does."""
+    """The first difference of `found` from the wanted value, in one line; None if it has all of it."""
     if isinstance(wanted, dict) and isinstance(found, dict):
         for key, value in wanted.items():
             if key not in found:

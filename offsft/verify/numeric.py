@@ -1,21 +1,22 @@
-"""`verify.kind=numeric`: the final answer is a number, and near enough to the reference."""
+"""`verify.kind=numeric`: the final answer is a number within tolerance of the reference."""
 
 from fractions import Fraction
 
-from offsft.config import Verify
+from offsft.config import VerifyConfig
 from offsft.protocols import Verdict
 from offsft.records import Outcome, Problem
-from offsft.verify.math import located_answer, tolerance_of
+from offsft.verify.answer import located_answer
+from offsft.verify.math import tolerance_of
 from offsft.verify.quantity import compatible, read
 
 
 class NumericJudge:
-    """No mathematics is done: `1/3` and `3.3e-1` are numbers, `\\sqrt{2}` is none. Units must not differ.
+    """Judges numbers without symbolic mathematics: `1/3` and `3.3e-1` are numbers, `\\sqrt{2}` is not.
 
-    `50%` is 50, or 0.5 where that is nearer.
+    Units must not differ. `50%` is 50, or 0.5 if that is nearer.
     """
 
-    def __init__(self, settings: Verify) -> None:
+    def __init__(self, settings: VerifyConfig) -> None:
         self._tolerance = settings.tolerance
 
     def __call__(self, response: str, problem: Problem) -> Verdict:
@@ -26,7 +27,7 @@ class NumericJudge:
         reference, reference_unit = _numbers(problem.answer)
         if not reference:
             return Verdict(
-                Outcome.ERROR, found[:300], where, f"the reference answer {problem.answer[:80]!r} is no number"
+                Outcome.ERROR, found[:300], where, f"the reference answer {problem.answer[:80]!r} is not a number"
             )
         values, unit = _numbers(found)
         if not values:
@@ -47,7 +48,7 @@ class NumericJudge:
 
 
 def _numbers(text: str) -> tuple[list[Fraction], tuple[str, ...]]:
-    """What a text may mean as a number (a percentage means two things), and its unit."""
+    """The numbers that a text may mean (two for a percentage), and its unit."""
     bare, percent, _ = text.strip().strip("$").strip().rstrip(".").partition("%")
     _, unit, number = read(bare.rstrip("\\ ") if percent else text)
     if number is None:

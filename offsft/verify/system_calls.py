@@ -1,8 +1,8 @@
-"""The system calls that the sandbox of `offsft.verify.code` refuses, as a filter for the kernel (seccomp, classic BPF).
+"""The system calls that the sandbox of `offsft.verify.code` refuses, as a kernel filter (seccomp, classic BPF).
 
-Namespaces, read-only files and limits hold all but these: shared memory and keys, which no limit of a process counts; new
-namespaces, in which whoever makes one may mount file systems of any size; and interfaces to the kernel with a history of
-holes. A program that only computes uses none of them.
+Namespaces, read-only files and limits contain everything but these: shared memory and keys, which no process limit
+counts; new namespaces, whose creator may mount file systems of any size; and kernel interfaces with a history of
+vulnerabilities. A program that only computes uses none of them.
 """
 
 import errno
@@ -11,7 +11,7 @@ import struct
 
 from offsft.errors import ConfigError
 
-# Number of each call by machine (the kernel's asm/unistd.h), and the kernel's name of the machine (AUDIT_ARCH_*).
+# Number of each call per machine (the kernel's asm/unistd.h), and the kernel's constant for the machine (AUDIT_ARCH_*).
 _ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _REFUSED = {
     "x86_64": {
@@ -33,7 +33,7 @@ _CLONE3 = 435
 _NEW_NAMESPACES = 0x7E020080
 """CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET, NEWTIME: a `clone` with one of these."""
 _OTHER_ABI = 0x40000000
-"""From here on x86_64 counts its calls a second time, for 32-bit pointers."""
+"""From this number on x86_64 repeats its calls, for 32-bit pointers."""
 
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16
@@ -41,10 +41,10 @@ _ALLOW, _REFUSE = 0x7FFF0000, 0x00050000
 
 
 def seccomp_filter(machine: str | None = None) -> bytes:
-    """The filter's program, `struct sock_filter[]`, as bubblewrap's `--seccomp` reads it.
+    """The filter program, `struct sock_filter[]`, as bubblewrap's `--seccomp` reads it.
 
     Raises:
-        ConfigError: the calls of this machine are not known here.
+        ConfigError: this machine's call numbers are not known here.
     """
     machine = machine or platform.machine()
     if machine not in _ARCHITECTURES:
@@ -64,7 +64,7 @@ def seccomp_filter(machine: str | None = None) -> bytes:
     ]
     for number in refused:
         program += [_instruction(_EQUAL, number, no=1), _instruction(*denied)]
-    # clone3's flags are in memory, where no filter looks: as if the kernel were too old for it, and libraries take clone.
+    # clone3's flags are in memory, which a filter cannot read: it is reported as missing, so libraries use clone.
     program += [_instruction(_EQUAL, _CLONE3, no=1), _instruction(*missing)]
     program += [
         _instruction(_EQUAL, _CLONE[machine], no=3),
@@ -77,5 +77,5 @@ def seccomp_filter(machine: str | None = None) -> bytes:
 
 
 def _instruction(code: int, value: int, *, yes: int = 0, no: int = 0) -> bytes:
-    """`yes`, `no`: how many instructions a comparison skips."""
+    """One instruction; `yes` and `no` are the numbers of instructions that a comparison skips."""
     return struct.pack("=HBBI", code, yes, no, value)

@@ -1,1 +1,1 @@
-"""What runs inside the sandbox of `offsft.verify.code`: standard library only, bound there read-only."""
+"""Code that runs inside the sandbox of `offsft.verify.code`: standard library only, mounted there read-only."""

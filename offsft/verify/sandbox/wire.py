@@ -1,7 +1,7 @@
-"""Values between the process of a solution and the process of the tests, as data: nothing that arrives is ever run.
+"""Exchange of values between the solution's process and the tests' process, as data: nothing that arrives is ever run.
 
-A line of JSON each way. A value is a plain JSON one, or a list of its kind and its content. Objects that are no data stay
-where they are and cross as a number (`object`).
+Each message is one line of JSON. A value is plain JSON, or a list of its kind and its content (`values`). Objects that
+are not data stay where they are and are sent as a number (`object`).
 """
 
 import json
@@ -9,12 +9,14 @@ import math
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
+from offsft.verify.sandbox.values import MAKE, take
+
 _CONTAINERS = {"tuple": tuple, "set": set, "frozenset": frozenset}
 _SMALL = 1 << 53
 
 
 class Gone(Exception):
-    """The other side has ended, or says what cannot be read."""
+    """The other side has ended, or sent an unreadable message."""
 
 
 def send(stream: BinaryIO, message: dict[str, Any]) -> None:
@@ -23,10 +25,10 @@ def send(stream: BinaryIO, message: dict[str, Any]) -> None:
 
 
 def receive(stream: BinaryIO, most_bytes: int) -> dict[str, Any]:
-    """The next message.
+    """Read the next message.
 
     Raises:
-        Gone: there is none, it is longer than `most_bytes`, or no message.
+        Gone: there is none, it is longer than `most_bytes`, or it is not a valid message.
     """
     line = stream.readline(most_bytes + 1)
     if not line.endswith(b"\n"):
@@ -40,8 +42,8 @@ def receive(stream: BinaryIO, most_bytes: int) -> dict[str, Any]:
     return message
 
 
-def encoded(value: Any, keep: Callable[[Any], int]) -> Any:
-    """A value as JSON; `keep` numbers what is no data. Subclasses of data types are no data."""
+def encode(value: Any, keep: Callable[[Any], int]) -> Any:
+    """Encode a value as JSON; `keep` numbers objects that are not data, such as those of the solution's classes."""
     kind = type(value)
     if value is None or kind in (bool, str):
         return value
@@ -50,51 +52,53 @@ def encoded(value: Any, keep: Callable[[Any], int]) -> Any:
     if kind is float:
         return value if math.isfinite(value) else ["float", repr(value)]
     if kind is complex:
-        return ["complex", [encoded(value.real, keep), encoded(value.imag, keep)]]
+        return ["complex", [encode(value.real, keep), encode(value.imag, keep)]]
     if kind in (bytes, bytearray):
         return [kind.__name__, value.hex()]
     if kind is list:
-        return ["list", [encoded(item, keep) for item in value]]
+        return ["list", [encode(item, keep) for item in value]]
     if kind in (tuple, set, frozenset):
-        return [kind.__name__, [encoded(item, keep) for item in value]]
+        return [kind.__name__, [encode(item, keep) for item in value]]
     if kind is dict:
-        return ["dict", [[encoded(key, keep), encoded(item, keep)] for key, item in value.items()]]
-    return ["object", keep(value)]
+        return ["dict", [[encode(key, keep), encode(item, keep)] for key, item in value.items()]]
+    taken = take(value)
+    return ["object", keep(value)] if taken is None else [taken[0], encode(taken[1], keep)]
 
 
-def decoded(value: Any, known: Callable[[int], Any]) -> Any:
-    """What `encoded` made; `known` finds the object of a number.
+def decode(value: Any, known: Callable[[int], Any]) -> Any:
+    """Decode the output of `encode`; `known` finds the object of a number.
 
     Raises:
-        Gone: it is nothing of the kind.
+        Gone: it is not an encoded value.
     """
     if not isinstance(value, list):
         return value
     try:
         kind, content = value
         if kind == "list":
-            return [decoded(item, known) for item in content]
+            return [decode(item, known) for item in content]
         if kind in _CONTAINERS:
-            return _CONTAINERS[kind](decoded(item, known) for item in content)
+            return _CONTAINERS[kind](decode(item, known) for item in content)
         if kind == "dict":
-            return {decoded(key, known): decoded(item, known) for key, item in content}
+            return {decode(key, known): decode(item, known) for key, item in content}
         if kind == "int":
             return int(content, 16)
         if kind == "float":
             return float(content)
         if kind == "complex":
-            return complex(decoded(content[0], known), decoded(content[1], known))
+            return complex(decode(content[0], known), decode(content[1], known))
         if kind in ("bytes", "bytearray"):
             return {"bytes": bytes, "bytearray": bytearray}[kind].fromhex(content)
         if kind == "object":
             return known(int(content))
-    except (TypeError, ValueError, KeyError, IndexError, RecursionError):
+        return MAKE[kind](decode(content, known))
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, ImportError, RecursionError):
         pass
     raise Gone("the solution wrote into the channel")
 
 
 def contain(limits: dict[str, int]) -> tuple[BinaryIO, BinaryIO]:
-    """Limit this process for good, and give its standard input and output to the caller alone.
+    """Limit this process permanently, and return its standard input and output for the caller's use only.
 
     `limits`: `cpu_s`, `memory_bytes`, `processes`, `file_bytes`, and `user` to become (0: stay).
     """

@@ -1,0 +1,1 @@
+"""The intake of problems: files, layouts, validation, benchmark suites, overlap with held-out data."""

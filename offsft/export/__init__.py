@@ -1,0 +1,1 @@
+"""A run's rewrites as files for other trainers."""

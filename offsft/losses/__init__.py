@@ -1,0 +1,1 @@
+"""The training objectives and the fused head that evaluates them; depends on torch alone."""

@@ -1,0 +1,1 @@
+"""A whole run: rewrite, train, evaluate, report."""

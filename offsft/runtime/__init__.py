@@ -1,0 +1,1 @@
+"""The environment of a process: its Ray session, token, signals, placement, console and metrics."""

@@ -1,1 +1,0 @@
-"""Engines that sample and score, each behind `offsft.protocols.Sampler`."""
