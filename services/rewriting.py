@@ -1,28 +1,36 @@
-"""One request through the cascade: checked as the batch job checks a row, rewritten by the same code, told as JSON."""
+"""One request through the cascade: checked like a row of the batch job, rewritten by the same code, sent as JSON."""
 
 import asyncio
 import json
-import math
 import time
-from dataclasses import dataclass, replace
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from offsft.cascade import CascadeSettings, Observer, rewrite
-from offsft.config import Fields, Limits
-from offsft.problems import RawRow, Reason, Rejected, parse
+from offsft.config import Fields
+from offsft.config.stages import ExpertStage, StageConfig, WavesConfig
+from offsft.data.formats import parse
+from offsft.data.rows import RawRow, Reason, Rejected
+from offsft.data.tables import opinion_rows
 from offsft.prompts import Prompts
 from offsft.protocols import Sampler, SamplingParams, Verifier
 from offsft.records import Completion, Problem, Rewrite
-from services.errors import ApiError
-from services.front import Note
-from services.models import Served
-from services.wire import RewriteAnswer, RewriteProblem
+from offsft.rewrite.cascade import CascadeSettings, rewrite
+from offsft.rewrite.solved import SolvedProblems
+from offsft.rewrite.stages import check_stages, open_stages
+from offsft.rewrite.stages.base import Observer, Stage
+from offsft.runtime.metrics import REWRITES_SERVED
 
-_STAGES = ("self", "guided", "expert")
+from .errors import ApiError
+from .middleware import Note
+from .schemas import RewriteAnswer, RewriteProblem
+from .served_models import Served
+from .settings import Limits
 
 
 class Metered:
-    """A sampler whose tokens are counted on a request's note, those of unfinished requests too where they are known."""
+    """A sampler that counts its tokens on a request's note, also those of unfinished requests where they are known."""
 
     def __init__(self, sampler: Sampler, note: Note) -> None:
         self._sampler = sampler
@@ -36,7 +44,7 @@ class Metered:
         self._count(0, sum(len(completion.token_ids) for completion in completions))
         return completions
 
-    async def score(self, prompt_ids: list[int], response_ids: list[int]) -> list[float]:
+    async def score(self, prompt_ids: list[int], response_ids: list[int]) -> list[float] | None:
         self._count(len(prompt_ids) + len(response_ids), 0)
         return await self._sampler.score(prompt_ids, response_ids)
 
@@ -49,43 +57,66 @@ class Metered:
 
 @dataclass(frozen=True)
 class Rewriter:
-    """What all requests share: the recipe's cascade, the verifier, the limits."""
+    """State shared by all requests: the recipe's cascade, the verifier, the limits."""
 
     settings: CascadeSettings
     verifier: Verifier
     limits: Limits
+    solved: SolvedProblems | None = None
+    """Solved problems that stages may show: those of the recipe's run, never other requests'."""
+    _opened: "weakref.WeakKeyDictionary[Served, Mapping[str, Stage[Any]]]" = field(
+        default_factory=weakref.WeakKeyDictionary, init=False, compare=False
+    )
+    """The stages of each served model, closed once it is no longer served."""
 
-    async def rewrite(
-        self,
-        body: RewriteProblem,
-        served: Served,
-        note: Note,
-        *,
-        queued_s: float = 0.0,
-        observer: Observer | None = None,
-    ) -> RewriteAnswer:
-        """The answer to one problem.
+    def __post_init__(self) -> None:
+        check_stages(self.settings.stages)
+
+    async def prepare(self, body: RewriteProblem, served: Served) -> "Prepared":
+        """Check a request, before it waits for its turn and before any answer begins.
 
         Raises:
-            ApiError: 422 for a problem that cannot be used or is beyond a limit.
+            ApiError: 422 for a problem that cannot be used or exceeds a limit.
+        """
+        settings = self._settings_for(body)
+        if served.row_tokens is not None:
+            settings = replace(settings, context_tokens=min(settings.context_tokens, served.row_tokens))
+        prompts, sampler = await served.open()
+        # In a thread: tokenizing a long text takes longer than other requests should wait.
+        problem = await asyncio.to_thread(self._problem, body, prompts, settings)
+        return Prepared(body, served, settings, prompts, sampler, problem)
+
+    async def rewrite(
+        self, asked: "Prepared", note: Note, *, queued_s: float = 0.0, observer: Observer | None = None
+    ) -> RewriteAnswer:
+        """Rewrite one problem and return the answer.
+
+        Raises:
             EngineError: the engine died or does not answer.
         """
         started_s = time.monotonic()
-        settings = self._settings_for(body)
-        prompts, sampler = await served.open()
-        # A long text takes the tokenizer longer than the other requests should wait.
-        problem = await asyncio.to_thread(self._problem, body, prompts, settings)
-        metered = Metered(sampler, note)
-        done = await rewrite(
-            problem, prompts=prompts, sampler=metered, verifier=self.verifier, settings=settings, observer=observer
-        )
-        texts = body.keep_attempts or observer is not None
+        metered = Metered(asked.sampler, note)
+        try:
+            done = await rewrite(
+                asked.problem,
+                prompts=asked.prompts,
+                stages=self._open_stages(asked.served, asked.prompts),
+                sampler=metered,
+                verifier=self.verifier,
+                settings=asked.settings,
+                observer=observer,
+            )
+        except Exception:
+            REWRITES_SERVED.add(source="failed")
+            raise
+        REWRITES_SERVED.add(source=done.source)
+        texts = asked.body.keep_attempts or observer is not None
         return RewriteAnswer.model_validate(
             {
                 "id": note.request_id,
-                "model": served.name,
-                "revision": served.revision,
-                **_told(done, prompts, texts),
+                "model": asked.served.name,
+                "revision": asked.served.revision,
+                **_answer(done, asked.prompts, texts),
                 "usage": {
                     "prompt_tokens": metered.prompt_tokens,
                     "completion_tokens": metered.completion_tokens,
@@ -95,42 +126,47 @@ class Rewriter:
             }
         )
 
+    def _open_stages(self, served: Served, prompts: Prompts) -> Mapping[str, Stage[Any]]:
+        if served not in self._opened:
+            self._opened[served] = opened = open_stages(self.settings.stages, prompts, self.solved)
+            weakref.finalize(served, _close_all, list(opened.values()))
+        return self._opened[served]
+
     def stages(self, body: RewriteProblem) -> list[str]:
-        """The stages that a request asks for.
+        """Names of the stages that a request asks for.
 
         Raises:
-            ApiError: they are not in order.
+            ApiError: one is unknown, or they are out of order.
         """
-        stages: list[str] = list(_STAGES if body.stages is None else body.stages)
-        if stages != [stage for stage in _STAGES if stage in stages]:
+        known = [stage.name for stage in self.settings.stages]
+        stages = known if body.stages is None else body.stages
+        if stages != [stage for stage in known if stage in stages]:
             raise ApiError(
                 422,
-                "stages must each be named once, in the order self, guided, expert",
+                f"stages must each be named once, in the order {', '.join(known)}",
                 code="invalid_value",
                 param="stages",
             )
         return stages
 
     def _settings_for(self, body: RewriteProblem) -> CascadeSettings:
-        stages, base = self.stages(body), self.settings
-        own = body.waves.self_ if body.waves else None
-        guided = body.waves.guided if body.waves else None
-        settings = replace(
-            base,
-            self_waves=() if "self" not in stages else base.self_waves if own is None else tuple(own),
-            guided_waves=() if "guided" not in stages else base.guided_waves if guided is None else tuple(guided),
-            sampling=base.sampling
-            if body.temperature is None
-            else replace(base.sampling, temperature=body.temperature),
-            keep_text=True,
-        )
-        samples = sum(settings.self_waves) + sum(settings.guided_waves)
+        asked, waves, base = self.stages(body), body.waves or {}, self.settings
+        sampling = {stage.name: stage for stage in base.stages if isinstance(stage, WavesConfig)}
+        unknown = sorted(waves.keys() - sampling.keys())
+        if unknown:
+            figure = f"waves names {', '.join(unknown)}, and the stages that sample are {', '.join(sampling)}"
+            raise ApiError(422, figure, code="invalid_value", param="waves")
+        stages = [_with_waves(stage, waves) for stage in base.stages if _runs(stage, asked, waves)]
+        samples = sum(sum(stage.waves) for stage in stages if isinstance(stage, WavesConfig))
         if samples > self.limits.samples:
             raise _beyond("the waves ask for", samples, "samples", self.limits.samples, "waves")
-        return settings
+        temperature = base.sampling.temperature if body.temperature is None else body.temperature
+        return replace(
+            base, stages=tuple(stages), sampling=replace(base.sampling, temperature=temperature), keep_text=True
+        )
 
     def _problem(self, body: RewriteProblem, prompts: Prompts, settings: CascadeSettings) -> Problem:
-        """The problem as the batch job's intake would have it."""
+        """The problem, as the batch job's intake would build it."""
         row = {"problem": body.problem, "solution": body.solution, "answer": body.answer}
         fields = Fields(answer=None if body.answer is None else "answer")
         parsed = parse(RawRow("request", 1, json.dumps(row).encode()), "own", fields)
@@ -138,13 +174,14 @@ class Rewriter:
             detail = parsed.detail
             if parsed.reason is Reason.NO_ANSWER:
                 detail = "the solution ends in no \\boxed{...}; give the `answer` beside it"
+            REWRITES_SERVED.add(source="rejected")
             raise ApiError(422, detail, code=str(parsed.reason))
         counts = (
             ("problem", parsed.problem, self.limits.problem_tokens),
             ("solution", parsed.solution, self.limits.solution_tokens),
         )
         for name, text, limit in counts:
-            tokens = len(prompts.response(text)) - 1
+            tokens = prompts.count(text)
             if tokens > limit:
                 raise _beyond(f"the {name} has", tokens, "tokens", limit, name)
         prompt, expert = len(prompts.plain(parsed)), len(prompts.response(parsed.solution))
@@ -160,20 +197,64 @@ class Rewriter:
         return parsed
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A request that has passed every check, with what its rewriting needs."""
+
+    body: RewriteProblem
+    served: Served
+    settings: CascadeSettings
+    prompts: Prompts
+    sampler: Sampler
+    problem: Problem
+
+    @property
+    def sequences(self) -> int:
+        """The most sequences that it samples at once; 1 if it only scores."""
+        return max(
+            [1, *(wave for stage in self.settings.stages if isinstance(stage, WavesConfig) for wave in stage.waves)]
+        )
+
+    @property
+    def tokens(self) -> int:
+        """The most tokens that it samples, and one for the scoring."""
+        waves = [sum(stage.waves) for stage in self.settings.stages if isinstance(stage, WavesConfig)]
+        return 1 + sum(waves) * self.settings.sampling.max_tokens
+
+
+def _runs(stage: StageConfig, asked: list[str], waves: Mapping[str, list[int]]) -> bool:
+    """Whether a request runs a stage; the expert solution always runs as the last resort, no waves mean no stage."""
+    return isinstance(stage, ExpertStage) or (stage.name in asked and waves.get(stage.name) != [])
+
+
+def _with_waves(stage: StageConfig, waves: Mapping[str, list[int]]) -> StageConfig:
+    return stage.model_copy(update={"waves": waves[stage.name]}) if stage.name in waves else stage
+
+
+def _close_all(stages: list[Stage[Any]]) -> None:
+    for stage in stages:
+        stage.close()
+
+
 def _beyond(what: str, figure: int, unit: str, limit: int, param: str) -> ApiError:
     return ApiError(422, f"{what} {figure} {unit}, and the limit is {limit}", code="beyond_limit", param=param)
 
 
-def _told(done: Rewrite, prompts: Prompts, texts: bool) -> dict[str, Any]:
-    """What an answer says of a rewrite."""
+def _answer(done: Rewrite, prompts: Prompts, texts: bool) -> dict[str, Any]:
+    """The body of the answer for a rewrite."""
+    # Served engines always score.
+    assert done.policy_logprobs is not None
+    assert done.expert_logprobs is not None
+    assert done.expert_mean_logprob is not None
     behavior = done.behavior_logprobs or [None] * len(done.response_ids)
     kept = list(zip(prompts.pieces(done.response_ids), done.policy_logprobs, behavior, strict=True))
     expert = list(zip(prompts.pieces(done.expert_ids), done.expert_logprobs, strict=True))
-    mean = math.fsum(done.policy_logprobs) / len(done.policy_logprobs)
+    mean = done.mean_logprob
     return {
-        "source": str(done.source),
+        "source": done.source,
         "response": done.response,
         "answer": done.answer,
+        "details": done.details,
         "attempts": [attempt_told(attempt, text=texts) for attempt in done.attempts],
         "tokens": [{"text": t, "policy_logprob": p, "behavior_logprob": b} for t, p, b in kept],
         "expert_tokens": [{"text": t, "policy_logprob": p} for t, p in expert],
@@ -182,12 +263,14 @@ def _told(done: Rewrite, prompts: Prompts, texts: bool) -> dict[str, Any]:
         "gap": {
             "kept_mean_logprob": mean,
             "expert_mean_logprob": done.expert_mean_logprob,
-            "closed": mean - done.expert_mean_logprob,
+            "closed": None if mean is None else mean - done.expert_mean_logprob,
         },
+        "measures": done.measures,
     }
 
 
 def attempt_told(attempt: Any, *, text: bool) -> dict[str, Any]:
-    """An attempt as the wire has it."""
-    told = {"stage": str(attempt.stage), "outcome": attempt.outcome, "tokens": attempt.tokens}
+    """An attempt as it is sent to the client."""
+    told = {"stage": attempt.stage, "outcome": attempt.outcome, "tokens": attempt.tokens, "why": attempt.why}
+    told["opinions"] = opinion_rows(attempt.opinions)
     return told | {"text": attempt.text} if text else told

@@ -1,5 +1,6 @@
 const $ = (selector, root = document) => root.querySelector(selector);
 const BOUNDS = [-0.1, -0.5, -1.5, -4];
+let stages = [];
 const NAMES = ["above −0.1", "−0.1 to −0.5", "−0.5 to −1.5", "−1.5 to −4", "below −4"];
 const figure = (number, digits = 3) => Number.isFinite(number) ? number.toFixed(digits).replace("-", "−") : "–";
 
@@ -105,11 +106,18 @@ function showTokens(place, tokens) {
   }));
 }
 
+/** The palette's colour of a stage, by its position among those of the request. */
+function color(stage) {
+  if (stage === "expert" || stage === "unsolved") return stage;
+  const position = stages.filter((name) => name !== "expert").indexOf(stage);
+  return position < 0 ? "" : `stage-${position % 6 + 1}`;
+}
+
 function showResult(result) {
   const { gap, usage, timing } = result;
   const source = $("#result .source");
   source.textContent = result.source;
-  source.className = `badge source ${["self", "guided", "expert"].includes(result.source) ? result.source : ""}`;
+  source.className = `badge source ${color(result.source)}`;
   const figures = [["kept, mean log-prob (nats a token)", gap.kept_mean_logprob], ["expert, mean log-prob (nats a token)", gap.expert_mean_logprob], ["gap closed (nats a token)", gap.closed]];
   $("#result .tiles").replaceChildren(...figures.map(([name, value]) => {
     const tile = make("div", "tile");
@@ -124,7 +132,7 @@ function showResult(result) {
 
 function showStage({ stage, n }) {
   const place = make("li", "stage");
-  place.append(make("span", `badge ${stage}`, stage), make("span", "aside", n ? `${n} asked for` : ""), make("ol", "attempts"));
+  place.append(make("span", `badge ${color(stage)}`, stage), make("span", "aside", n ? `${n} asked for` : ""), make("ol", "attempts"));
   $(".stages").append(place);
   return place;
 }
@@ -142,7 +150,9 @@ async function rewrite(signal, status) {
   let finished = false;
   const body = { problem: $("#problem").value, solution: $("#solution").value, answer: $("#answer").value || null, keep_attempts: true, stream: true };
   for await (const [name, data] of events("/v1/rewrite", body, signal)) {
-    if (name === "stage") {
+    if (name === "start") {
+      stages = data.stages;
+    } else if (name === "stage") {
       place = showStage(data);
       status.textContent = `Stage ${data.stage}: ${data.n} samples asked for …`;
     } else if (name === "attempt") {

@@ -1,4 +1,4 @@
-"""API keys: several, named, compared in constant time, read again when their file changes."""
+"""API keys: several, named, compared in constant time, reloaded when their file changes."""
 
 import hashlib
 import hmac
@@ -20,13 +20,13 @@ logger = logging.getLogger(__name__)
 
 
 class Keys:
-    """Who may use /v1. Without any key everybody may, which is for loopback only (see `refuse_open_door`)."""
+    """The keys that open /v1. Without keys it is open to all, which only loopback allows (see `refuse_open_door`)."""
 
     def __init__(self, file: str | None = None) -> None:
-        """Read the keys of `file`, else those in OFFSFT_API_KEYS (separated by commas), else there are none.
+        """Read the keys from `file`, else from OFFSFT_API_KEYS (separated by commas); with neither there are none.
 
         Raises:
-            ConfigError: naming the line that is wrong, never its key.
+            ConfigError: naming the wrong line, never its key.
         """
         self._file = Path(file) if file else None
         self._checked_s = time.monotonic()
@@ -34,18 +34,18 @@ class Keys:
         if self._file:
             self._digests = self._read()
         else:
-            self._digests = _parsed(os.environ.get(ENVIRONMENT, "").split(","), ENVIRONMENT)
+            self._digests = _parse(os.environ.get(ENVIRONMENT, "").split(","), ENVIRONMENT)
 
     @property
     def required(self) -> bool:
         return self._file is not None or bool(self._digests)
 
     def owner(self, presented: str) -> str | None:
-        """The name of the key that was presented; None if there is no such key."""
+        """The name of the presented key, or None if it is unknown."""
         self._refresh()
         digest = hashlib.sha256(presented.encode("utf-8", "replace")).digest()
         found = None
-        for name, known in self._digests.items():  # all of them, so that the time tells nothing
+        for name, known in self._digests.items():  # all of them, so that the time reveals nothing
             if hmac.compare_digest(digest, known):
                 found = name
         return found
@@ -67,17 +67,17 @@ class Keys:
             lines = self._file.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"keys_file={self._file} cannot be read: {error}") from None
-        keys = _parsed(lines, str(self._file))
+        keys = _parse(lines, str(self._file))
         if not keys:
             raise ConfigError(f"keys_file={self._file} holds no key; write one `name: key` a line")
         return keys
 
 
 def refuse_open_door(host: str, keys: Keys) -> None:
-    """Any address but loopback needs keys.
+    """Require keys on any address but loopback.
 
     Raises:
-        ConfigError: saying how to give some.
+        ConfigError: saying how to set keys.
     """
     if keys.required or _is_loopback(host):
         return
@@ -99,7 +99,7 @@ def _stamp(file: Path) -> tuple[int, int]:
     return stat.st_mtime_ns, stat.st_size
 
 
-def _parsed(lines: list[str], where: str) -> dict[str, bytes]:
+def _parse(lines: list[str], where: str) -> dict[str, bytes]:
     keys: dict[str, bytes] = {}
     for number, line in enumerate(lines, start=1):
         text = line.strip()

@@ -1,4 +1,4 @@
-"""The page at `/` and its files under `/assets`: static, without a build step, asking nothing of any other host."""
+"""The page at `/` and its files under `/assets`: static, without a build step or requests to other hosts."""
 
 import hashlib
 from pathlib import Path
@@ -21,7 +21,7 @@ page_router = APIRouter(include_in_schema=False)
 
 
 def palette_css() -> str:
-    """The report's colours for both schemes as CSS variables."""
+    """The report's colours for both colour schemes as CSS variables."""
     light, dark = css_variables("light"), css_variables("dark")
     return (
         f":root {{ color-scheme: light dark; {light} }}\n@media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}\n"
@@ -29,7 +29,7 @@ def palette_css() -> str:
 
 
 def answer(request: Request, body: bytes, media_type: str) -> Response:
-    """The file with its ETag, or 304 where the browser holds the same; browsers ask each time, so none shows an old page."""
+    """The file with its ETag, or 304 if the browser has it; browsers ask each time, so none shows a stale page."""
     headers = {**HEADERS, "ETag": f'"{hashlib.sha256(body).hexdigest()[:20]}"'}
     if request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
@@ -44,7 +44,7 @@ def index(request: Request) -> Response:
 
 @page_router.get("/assets/{name}")
 def asset(name: str, request: Request) -> Response:
-    """One of the page's files by its exact name; 404 for every other name."""
+    """A file of the page by its exact name; 404 for any other name."""
     if name not in TYPES:
         error = b'{"error": {"message": "no such file", "type": "not_found", "param": null, "code": null}}'
         return Response(error, 404, HEADERS, "application/json")
