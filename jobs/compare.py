@@ -1,11 +1,12 @@
 """python -m jobs.compare RECIPE.yaml [key=value ...]
 
-Compare objectives with and without rewriting: one set of rewrites, every arm of `compare.arms` trained with every seed of
-`compare.seeds`, all evaluated on the same problems. Leaves table.json, table.md and compare.png in the run's folder.
+Compare objectives with and without rewriting. All use one set of rewrites; every arm of `compare.arms` is trained with
+every seed of `compare.seeds` and evaluated on the same problems. Writes table.json, table.md and compare.png to the
+run's folder.
 Running the same command again continues what is unfinished.
 """
 
-from jobs.command import run
+from .cli import run
 
 
 def _compare(recipe, console):

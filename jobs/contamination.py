@@ -1,19 +1,21 @@
 """python -m jobs.contamination [RECIPE.yaml] path=... suites=[...] [key=value ...]
 
-Which training problems hold a benchmark's problem: by the share of its sequences of words that they share. Leaves every match
-in contamination.json of the run's folder. With data.exclude_suites in a recipe, the rewriting leaves such problems out.
+Find the training problems that contain a benchmark's problem. A match is measured by the share of the benchmark's word
+sequences that the training problem has too. Writes every match to contamination.json in the run's folder. With
+data.exclude_suites in a recipe, the rewriting leaves such problems out.
 
     python -m jobs.contamination path=gsm8k_train.jsonl format=gsm8k suites=[gsm8k,math500]
 
-Settings of `data` may be written without their section here, and suites= for data.exclude_suites=.
+Settings of `data` may be given here without their section, and suites= stands for data.exclude_suites=.
 """
 
-from jobs.command import run
-from offsft.recipes import contamination_settings
+from offsft.config.loading import contamination_settings
+
+from .cli import run
 
 
 def _check(recipe, console):
-    from offsft.evaluate.contamination import check_contamination
+    from offsft.data.contamination import check_contamination
 
     check_contamination(recipe, console)
 

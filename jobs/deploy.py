@@ -1,30 +1,43 @@
 """python -m jobs.deploy model=FOLDER [name=NAME] [address=ADDRESS]
+python -m jobs.deploy adapter=FOLDER name=NAME [base=MODEL] [address=ADDRESS]
 
-Serve other weights under the name of a served model (the default one if no name is given) while requests go on: none fails,
-and none mixes two models. Going back is the same command with the old folder. `address` is the Ray cluster's; without it
-RAY_ADDRESS, else the one on this machine.
+Put other weights behind a served model while requests go on. `name` is the served model's, by default the default one.
+No request fails, and none mixes two models. To go back, run the same command with the old folder.
+With `adapter`, a LoRA adapter (`train.lora.keep_adapter`) is served as the model `name` on the engine of `base`, by default
+the default model's; the same command with another folder replaces it, and `adapter=` with a name takes it away.
+`address` is the Ray cluster's; without it RAY_ADDRESS, else the cluster on this machine.
 """
 
-import sys
+from pathlib import Path
 
-from jobs.arguments import parsed, reported
+from . import import_services
+from .cli import run_plain
 
 
-def _deploy(settings: dict[str, str]) -> None:
+def _deploy(path: Path | None, settings: dict[str, str]) -> None:
     import os
 
-    from offsft.config import Cluster
+    from offsft.config import ClusterConfig
     from offsft.errors import ConfigError
-    from offsft.ray_session import ray_session
-    from services import control
+    from offsft.runtime.console import Console
+    from offsft.runtime.session import ray_session
 
-    if "model" not in settings:
-        raise ConfigError("model is not set; add model=FOLDER, for example model=runs/demo/model")
+    if path is not None:
+        raise ConfigError(f"{path}: this job takes no file; for its weights, write model={path}")
+    if ("model" in settings) == ("adapter" in settings):
+        raise ConfigError("give model=FOLDER, for example model=runs/demo/model, or else adapter=FOLDER and its name=")
+    if "adapter" in settings and not settings.get("name"):
+        raise ConfigError("adapter needs a name, by which clients ask for it: add name=NAME")
+    if "base" in settings and "model" in settings:
+        raise ConfigError("base is the model that an adapter=... belongs to; leave it out with model=...")
     address = settings.get("address") or os.environ.get("RAY_ADDRESS") or "auto"
-    with ray_session(Cluster(address=address)):
-        control.switch(settings["model"], settings.get("name"), lambda line: print(line, flush=True))
+    with ray_session(ClusterConfig(address=address)):
+        console, deploy, name = Console(), import_services("deploy"), settings.get("name")
+        if "adapter" in settings:
+            deploy.switch_adapter(settings["adapter"], name, settings.get("base"), console.say)
+        else:
+            deploy.switch(settings["model"], name, console.say, console.progress)
 
 
 if __name__ == "__main__":
-    found = parsed(sys.argv[1:], str(__doc__), {"model", "name", "address"})[1]
-    reported(lambda: _deploy(found))
+    run_plain(_deploy, str(__doc__), ("model", "adapter", "base", "name", "address"))

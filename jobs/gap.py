@@ -1,11 +1,12 @@
 """python -m jobs.gap RECIPE.yaml [gap.first.model=... gap.first.responses=... gap.second.model=...] [key=value ...]
 
-The policy gap of any two pairs of a model and responses: log-ratios, KL estimates, effective sample sizes, in sum, by
-source and for each row. Without settings: a run's expert solutions against what rewriting kept, under its policy. To
-measure any data set, rewrite it first with rewrite.self_waves=[] rewrite.guided_waves=[], which samples nothing.
+Measure the policy gap between any two pairs of a model and responses. Gives log-ratios, KL estimates and effective
+sample sizes: overall, by source and per row. Without settings it compares a run's expert solutions with its kept
+rewrites, under its policy. To measure any data set, rewrite it first with `rewrite.stages=[{kind: expert}]`, which
+samples nothing.
 """
 
-from jobs.command import run
+from .cli import run
 
 
 def _gap(recipe, console):

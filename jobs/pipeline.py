@@ -1,10 +1,10 @@
 """python -m jobs.pipeline RECIPE.yaml [key=value ...]
 
-The whole method: rewrite, train, evaluate, report. Starts a local Ray, or joins the cluster that is given.
-Running the same command again continues what is unfinished and repeats nothing that is done.
+Run the whole method: rewrite, train, evaluate, report. Starts a local Ray, or joins a given cluster.
+Running the same command again continues unfinished work and repeats nothing that is done.
 """
 
-from jobs.command import run_pipeline
+from .cli import run_pipeline
 
 if __name__ == "__main__":
     run_pipeline(("rewrite", "train", "evaluate", "report"), str(__doc__))

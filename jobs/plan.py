@@ -1,16 +1,16 @@
 """python -m jobs.plan RECIPE.yaml [key=value ...]
 
-Memory of each GPU, tokens and hours that the recipe is expected to take; nothing is started. The assumptions are the
-settings of `plan`, the formulas are in docs/planning.md. Exits with 1 where the recipe does not fit.
+Estimate the memory per GPU, the tokens and the hours that a recipe takes. Nothing is started. The assumptions are the
+settings of `plan`, the formulas are in docs/planning.md. Exits with 1 if the recipe does not fit.
 """
 
 from typing import TYPE_CHECKING
 
-from jobs.command import run
+from .cli import run
 
 if TYPE_CHECKING:
     from offsft.config import Recipe
-    from offsft.console import Console
+    from offsft.runtime.console import Console
 
 
 def work(recipe: "Recipe", console: "Console") -> None:
@@ -30,7 +30,8 @@ def work(recipe: "Recipe", console: "Console") -> None:
     say(f"training  {recipe.train.workers} workers, each GPU {found.training.gpu / GIB:.1f} GiB: {parts}")
     if found.training.host:
         say(f"          and {found.training.host / GIB:.1f} GiB of main memory for each worker")
-    shares = ", ".join(f"{n} {s:.0%}" for n, s in zip(("self", "guided", "expert"), found.shares, strict=True))
+    say(f"loading   {found.training.loading / GIB:.1f} GiB of main memory for each worker")
+    shares = ", ".join(f"{source} {share:.0%}" for source, share in found.shares.items())
     say(
         f"rewrite   {found.problems:,} problems ({shares}), {found.samples:,.0f} samples,"
         f" {found.sampled_tokens / 1e6:,.1f} million tokens: {found.rewrite_s / 3600:.2f} h"
@@ -40,7 +41,10 @@ def work(recipe: "Recipe", console: "Console") -> None:
         f"evaluate  2 models, {recipe.evaluate.limit} problems, {recipe.evaluate.samples} samples each:"
         f" {found.evaluate_s / 3600:.2f} h"
     )
-    say("assumed   " + ", ".join(f"{key}={value}" for key, value in plan.model_dump().items() if value is not None))
+    assumed = plan.model_dump(exclude={"accept"}, exclude_none=True)
+    assumed |= {f"accept.{stage}": share for stage, share in found.accept.items()}
+    say("measured  nothing: these are estimates from arithmetic, not run on GPUs")
+    say("assumed   " + ", ".join(f"{key}={value}" for key, value in assumed.items()))
     if found.misfits:
         raise ConfigError("does not fit: " + "; ".join(found.misfits))
 

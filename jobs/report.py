@@ -3,7 +3,7 @@
 Write summary.json, report.html and the figures of a run.
 """
 
-from jobs.command import run_pipeline
+from .cli import run_pipeline
 
 if __name__ == "__main__":
     run_pipeline(("report",), str(__doc__))

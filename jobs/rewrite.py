@@ -1,9 +1,10 @@
 """python -m jobs.rewrite RECIPE.yaml [key=value ...]
 
-Rewrite the problems: the policy's own solution where one is correct, else a guided one, else the expert's.
+Rewrite the problems. Each keeps the response of the first stage of the cascade that gives one: by default a correct
+solution of the policy itself, else a guided one, else the expert's.
 """
 
-from jobs.command import run_pipeline
+from .cli import run_pipeline
 
 if __name__ == "__main__":
     run_pipeline(("rewrite",), str(__doc__))

@@ -3,7 +3,7 @@
 Train the policy on the rewrites of a run.
 """
 
-from jobs.command import run_pipeline
+from .cli import run_pipeline
 
 if __name__ == "__main__":
     run_pipeline(("train",), str(__doc__))
