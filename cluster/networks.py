@@ -1,4 +1,4 @@
-"""Where the nodes of a local cluster listen: on loopback addresses, or each in a network namespace of its own."""
+"""Networks of a local cluster: its nodes listen on loopback addresses, or each in its own network namespace."""
 
 import os
 import shutil
@@ -7,26 +7,26 @@ from typing import Protocol
 
 
 class Network(Protocol):
-    """Addresses of nodes, which are numbered from 1, the head; the client is what submits jobs."""
+    """Addresses of the nodes, numbered from 1, the head; the client submits jobs."""
 
     dashboard: str
     """Address that the head's dashboard listens on."""
     namespaces: str | None
-    """What the names of its namespaces begin with; None where it has none."""
+    """Prefix of its namespaces' names; None if it has none."""
 
     def address(self, node: int) -> str: ...
 
     def inside(self, node: int) -> list[str]:
-        """What to put before a node's command; makes what it needs there."""
+        """The prefix of a node's command; creates the node's network if needed."""
         ...
 
     def client(self) -> list[str]:
-        """What to put before the command of a client."""
+        """The prefix of a client's command."""
         ...
 
 
 class Loopback:
-    """This machine's loopback, an address each. (127.0.0.1 itself Ray would replace by the machine's, and listen there.)"""
+    """One loopback address per node. (Ray would replace 127.0.0.1 by the machine's own address, and listen there.)"""
 
     dashboard = "127.0.0.1"
     namespaces: str | None = None
@@ -46,8 +46,8 @@ _CLIENT = 200
 
 
 class Namespaces:
-    """A namespace and an address for each node and for the client, joined by a bridge in one more; the machine's own
-    network is not touched. Linux, root."""
+    """A namespace and an address per node and for the client, joined by a bridge in one more namespace. The machine's
+    own network is not touched. Needs Linux and root."""
 
     dashboard = "10.77.0.1"
 
@@ -71,7 +71,7 @@ class Namespaces:
             _ip("-n", space, "address", "add", f"{self.address(node)}/24", "dev", "node")
             for device in ("lo", "node"):
                 _ip("-n", space, "link", "set", device, "up")
-            # Leads nowhere. A process that asks for its own address looks which one it would go out by.
+            # Leads nowhere, but a process finds its own address by looking which one it would go out by.
             _ip("-n", space, "route", "add", "default", "via", self.address(254))
         return ["ip", "netns", "exec", space]
 
@@ -80,18 +80,18 @@ class Namespaces:
 
 
 def can_make_namespaces() -> bool:
-    return os.geteuid() == 0 and shutil.which("ip") is not None and _tried()
+    return os.geteuid() == 0 and shutil.which("ip") is not None and _try_namespaces()
 
 
 def delete(name: str) -> None:
-    """Delete the namespaces whose names begin so; their links go with them."""
+    """Delete the namespaces whose names begin with `name`; their links go with them."""
     for space in _names():
         if space.startswith(f"{name}-"):
             _ip("netns", "delete", space)
 
 
-def _tried() -> bool:
-    """Root of a container may still lack the right."""
+def _try_namespaces() -> bool:
+    """Whether this process may create namespaces; root in a container may not."""
     name = f"offsft-try-{os.getpid()}"
     made = subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False)
     if made.returncode == 0:

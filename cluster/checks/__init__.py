@@ -1,0 +1,1 @@
+"""Commands that check a whole cluster: nodes that die and join, the placement of engines, an autoscaler."""
