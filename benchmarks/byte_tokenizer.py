@@ -1,4 +1,4 @@
-"""A tokenizer of bytes with a chat template: all of a model that a scripted sampler needs. The tests' tiny model reads by it too."""
+"""A byte tokenizer with a chat template: all that a scripted sampler needs of a model. The tests' tiny model has it."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ _TEMPLATE = (
 
 
 def byte_tokenizer() -> Any:
-    """A transformers tokenizer with one token for each byte, and those of the template."""
+    """A transformers tokenizer with one token per byte, and those of the template."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

@@ -1,16 +1,16 @@
-"""Nothing is lost, whatever dies: `python -m benchmarks.chaos [--faults 200] [--seed 0] [--json]`.
+"""Checks that random faults lose no row: `python -m benchmarks.chaos [--faults 200] [--seed 0] [--json]`.
 
-A local Ray cluster of several nodes rewrites generated problems with a scripted sampler, while engines, actors, nodes and the
-driver are killed at random. A driver that ended is started again, as an operator would, until the data set is done; then a
-new one is begun, until all faults are spent. Printed:
+A local Ray cluster of several nodes rewrites generated problems with a scripted sampler, while engines, actors, nodes
+and the driver are killed at random. A driver that ended is started again, as an operator would, until the data set is
+done; then a new data set is begun, until all faults are spent. Prints:
 
-`faults`             how many of each kind struck
-`expected`           problems that went in
+`faults`             faults of each kind
+`expected`           problems in the input
 `lost`               of these, in neither rewrites nor quarantine
-`duplicated`         of these, there more than once
-`quarantined`        of these, in quarantine (no problem here is poison, and none is taken for it, so it should be 0)
-`tokens_paid_twice`  tokens that were sampled beyond those of the rewrites that were kept; `tokens_kept` has these
-`equal`              whether the rewrites are, field by field, those of a run that nobody disturbed
+`duplicated`         of these, in the output more than once
+`quarantined`        of these, in quarantine (no problem here is poison or is considered so, so it should be 0)
+`tokens_paid_twice`  tokens sampled beyond those of the kept rewrites, which are `tokens_kept`
+`equal`              whether the rewrites equal, field by field, those of an undisturbed run
 """
 
 import argparse
@@ -34,30 +34,30 @@ from benchmarks.ray_nodes import add_node
 
 ROOT = Path(__file__).resolve().parent.parent
 KINDS = {"engine": 9, "actor": 6, "node": 2, "driver": 3}
-"""What is killed, and how often in 20 times."""
+"""The kinds of faults, each with its frequency in 20 faults."""
 WORKER_NODES = 3
 PROBLEMS = 600
-"""Of one data set."""
+"""Problems per data set."""
 PAUSE_S = (0.0, 1.0)
-"""Shortest and longest time from rows that were written since the last fault to the next one."""
+"""Shortest and longest time from the first rows written after a fault to the next fault."""
 BURST = 0.25
-"""Share of the faults that strike while the job still recovers from the one before: rows are not waited for."""
+"""Share of the faults that strike without waiting for rows, while the job still recovers from the last fault."""
 TAKEN_S = 20
-"""How long an engine has to be at work again, to be killed."""
-HEALTH = {"health_check_period_ms": 1000}
-"""Three times as often as by default: until a killed node is taken for dead, little else can be struck."""
+"""Time within which an engine must be at work again, to be killed."""
+RAY = {"health_check_period_ms": 1000, "prestart_worker_first_driver": False}
+"""Nodes are asked three times as often as by default: until a killed one is considered dead, there is little else to kill."""
 STUCK_S = 300
-"""A driver under which no row was written for so long has failed the benchmark."""
+"""Time without a written row after which the benchmark has failed."""
 
 
 @dataclass
 class Chaos:
-    """The cluster, the running driver, and what befalls them."""
+    """The cluster, the running driver, and their faults."""
 
     folder: Path
     draw: random.Random
     to_come: list[str]
-    """The kinds of the faults that are left, the next one last."""
+    """The kinds of the remaining faults, the next one last."""
     faults: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
@@ -66,12 +66,12 @@ class Chaos:
         os.environ["PYTHONPATH"] = str(ROOT)  # the nodes' workers import from here
         node: Any = {"num_cpus": 2, "object_store_memory": 200 * 2**20}
         self._node = node
-        head = node | {"include_dashboard": False, "_system_config": HEALTH}
+        head = node | {"include_dashboard": False, "_system_config": RAY}
         self._cluster = Cluster(initialize_head=True, head_node_args=head)
         self._workers = [add_node(self._cluster, **node) for _ in range(WORKER_NODES)]
 
     def rewrite(self, name: str, problems: int, *, disturbed: bool) -> Path:
-        """One data set to its end, with faults or without; the run's folder."""
+        """Rewrite one data set to its end, with or without faults; returns the run's folder."""
         run = self.folder / name
         while True:
             driver = self._driver(run, problems)
@@ -104,13 +104,14 @@ class Chaos:
             return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
 
     def _strike(self, run: Path, driver: subprocess.Popen[bytes]) -> bool:
-        """Kill one of the next kind; False, and nothing is counted, where none of it is there."""
+        """Kill one of the next kind; False, with nothing counted, if none exists."""
         kind = self.to_come[-1]
         if kind == "engine":
             if not self._engine_taken(run / "kill-an-engine", driver):
                 return False
         elif kind == "actor":
-            actors = [process for process in self._processes() if "MapWorker(MapBatches(Rewrite))" in title(process)]
+            named = "MapWorker(MapBatches(RewriteActor))"
+            actors = [process for process in self._processes() if named in title(process)]
             if not actors:
                 return False
             self.draw.choice(actors).kill()
@@ -128,7 +129,7 @@ class Chaos:
 
     @staticmethod
     def _engine_taken(word: Path, driver: subprocess.Popen[bytes]) -> bool:
-        """Whether an engine at work took the word, and died of it."""
+        """Whether a working engine took the request to die, and died."""
         word.touch()
         end_s = time.monotonic() + TAKEN_S
         while word.exists() and time.monotonic() < end_s and driver.poll() is None:
@@ -140,7 +141,7 @@ class Chaos:
         return False
 
     def _processes(self) -> list[psutil.Process]:
-        """All below this process; of other Rays on this machine nothing is touched."""
+        """All descendants of this process; other Ray instances on this machine are not touched."""
         return psutil.Process().children(recursive=True)
 
 
@@ -152,7 +153,7 @@ def title(process: psutil.Process) -> str:
 
 
 def count(rewrites: Path) -> int:
-    """Files that are there: one is written at a time, and may not be whole yet."""
+    """Number of files; one is written at a time, and may be incomplete."""
     return len(list(rewrites.glob("*.parquet")))
 
 
@@ -174,7 +175,7 @@ def main() -> None:
 
 
 def measure(folder: Path, faults: int, seed: int, problems: int) -> dict[str, Any]:
-    """Strike so many faults and compare with an undisturbed run."""
+    """Strike `faults` times and compare with an undisturbed run."""
     from benchmarks.chaos_job import prepare
 
     prepare(folder)

@@ -7,23 +7,23 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.byte_tokenizer import byte_tokenizer
+from offsft.inference.engines.scripted import ScriptedSampler
 from offsft.prompts import Prompts
 from offsft.protocols import Sampler, SamplingParams
 from offsft.records import Completion
-from offsft.sampling.scripted import ScriptedSampler
 
 _MODEL = "tokenizer"
 _DELAY_S = 0.4
-"""Of one answer."""
+"""Delay of one answer, in seconds."""
 
 
 def prepare(folder: Path) -> None:
-    """The tokenizer that the jobs of all runs in the folder read by."""
+    """Save the tokenizer for the jobs of all runs in the folder."""
     byte_tokenizer().save_pretrained(folder / _MODEL)
 
 
 def script(prompt: str, _: int) -> str:
-    """Right, or not, by the problem's number alone: however often it is asked, the answer is the same."""
+    """A right or wrong answer by the problem's number alone, so that every call gives the same."""
     found = re.search(r"What is (\d+) \+ 0\?", prompt)
     assert found is not None, prompt
     number = int(found[1])
@@ -32,7 +32,7 @@ def script(prompt: str, _: int) -> str:
 
 
 class ChaosSampler:
-    """Scripted answers from an engine that dies when told to, and that writes down each token that it samples."""
+    """Scripted answers from an engine that dies on request, and that records the number of tokens it samples."""
 
     def __init__(self, sampler: Sampler, run: Path) -> None:
         self._sampler = sampler
@@ -47,7 +47,7 @@ class ChaosSampler:
         os.write(self._paid, f"{sum(len(completion.token_ids) for completion in completions)}\n".encode())
         return completions
 
-    async def score(self, prompt_ids: list[int], response_ids: list[int]) -> list[float]:
+    async def score(self, prompt_ids: list[int], response_ids: list[int]) -> list[float] | None:
         self._die_if_told()
         return await self._sampler.score(prompt_ids, response_ids)
 
@@ -57,7 +57,7 @@ class ChaosSampler:
             try:
                 word.unlink()
                 self.alive = False
-            except FileNotFoundError:  # another engine was faster to take it as its own
+            except FileNotFoundError:  # another engine took it first
                 pass
         if not self.alive:
             raise RuntimeError("the engine is dead")
@@ -70,18 +70,18 @@ class Factory:
         self._run = run
 
     def __call__(self, prompts: Prompts) -> Any:
-        decode = prompts._tokenizer.decode
+        decode = prompts.text
         return ChaosSampler(ScriptedSampler(script, prompts.response, decode, delay_s=_DELAY_S), self._run)
 
 
 def main() -> None:
     run, problems = Path(sys.argv[1]), int(sys.argv[2])
-    from offsft.console import Console
-    from offsft.ray_session import ray_session
-    from offsft.recipes import load
-    from offsft.rewrite.pipeline import run_rewrite
-    from offsft.run_folder import RunFolder
-    from offsft.run_lock import held
+    from offsft.config.loading import load
+    from offsft.rewrite.run import run_rewrite
+    from offsft.runtime.console import Console
+    from offsft.runtime.session import ray_session
+    from offsft.storage.run_folder import RunFolder
+    from offsft.storage.run_lock import lock_run
 
     rows = run / "problems.jsonl"
     if not rows.exists():
@@ -99,18 +99,20 @@ def main() -> None:
             f"run={run}",
             f"data.path={rows}",
             "rewrite.commit_problems=4",
-            "rewrite.self_waves=[1]",
-            "rewrite.guided_waves=[1]",
+            "rewrite.stages.self.waves=[1]",
+            "rewrite.stages.guided.waves=[1]",
             "rewrite.max_tokens=60",
             "engine.actors=2",
             "engine.concurrent_commits=4",
             "verify.timeout_s=60",
-            # Where this many engines are killed at random, three of them die with the same problem alone by chance.
+            "rewrite.guards={support: null, first_support: null, bare: false}",
+            # With this many random kills, three engines die by chance with the same problem alone.
             "engine.poison_tries=1000",
+            "engine.start_tries=1000",
         ],
     )
     folder = RunFolder(recipe.run)
-    with held(folder.path):
+    with lock_run(folder.path):
         folder.open(recipe)
         with ray_session(recipe.cluster):
             run_rewrite(recipe, folder, str(run.parent / _MODEL), Console(), sampler_factory=Factory(run))

@@ -1,9 +1,9 @@
 """Memory and time of the fused head against full logits: `python -m benchmarks.fused_head [--json] [--shape T,D,V ...]`.
 
-Memory is the peak beyond the inputs and their gradients, forward and backward, as the operating system counts it;
-`memory_ratio` is the fused head's over the size of the full float32 logits, T x V x 4 bytes (full logits themselves
-need a multiple of that: `full_memory_ratio`). `time_ratio` is the fused head's seconds over full logits', the best of
-the rounds of each, taken in turns in one process.
+Memory is the peak beyond the inputs and their gradients, forward and backward, as the operating system counts it.
+`memory_ratio` is the fused head's memory over the size of the full float32 logits, T x V x 4 bytes (full logits
+need a multiple of that: `full_memory_ratio`). `time_ratio` is the fused head's seconds over those of full logits, each
+the best of its rounds, which alternate in one process.
 """
 
 import argparse
@@ -15,11 +15,11 @@ from pathlib import Path
 import torch
 
 from offsft.config.objective import Dft
-from offsft.fused_head import fused_head
-from offsft.objectives import Tokens
+from offsft.losses.fused_head import fused_head
+from offsft.losses.objectives import Tokens
 
 SHAPES = ((4096, 896, 152064), (1024, 896, 152064), (1024, 576, 49152))
-"""Tokens, hidden size, words; the first is the one that `memory_ratio` and `time_ratio` are about."""
+"""Tokens, hidden size, vocabulary size; the first shape gives `memory_ratio` and `time_ratio`."""
 
 
 def main() -> None:
@@ -39,18 +39,18 @@ def main() -> None:
 
 
 def measure(tokens: int, dim: int, words: int, *, rounds: int) -> dict[str, float]:
-    """Peak memory and best time of both, at one shape, on random data."""
+    """Peak memory and best time of both heads, at one shape, on random data."""
     torch.manual_seed(0)
     hidden_TD = torch.randn(tokens, dim, requires_grad=True)
     weight_VD = (torch.randn(words, dim) * dim**-0.5).requires_grad_()
     targets_T = torch.randint(words, (tokens,))
-    both = {"fused": _fused, "full": _full}
+    both = {"fused": _run_fused, "full": _full}
     seconds: dict[str, list[float]] = {name: [] for name in both}
     peaks: dict[str, list[int]] = {name: [] for name in both}
     for _ in range(rounds):
         for name, loss in both.items():
             hidden_TD.grad = weight_VD.grad = None
-            peak, spent = _watched(lambda loss=loss: loss(hidden_TD, weight_VD, targets_T).backward())
+            peak, spent = _measure(lambda loss=loss: loss(hidden_TD, weight_VD, targets_T).backward())
             peaks[name].append(peak - 4 * (hidden_TD.numel() + weight_VD.numel()))
             seconds[name].append(spent)
     logits = 4 * tokens * words
@@ -66,7 +66,7 @@ def measure(tokens: int, dim: int, words: int, *, rounds: int) -> dict[str, floa
     }
 
 
-def _fused(hidden_TD: torch.Tensor, weight_VD: torch.Tensor, targets_T: torch.Tensor) -> torch.Tensor:
+def _run_fused(hidden_TD: torch.Tensor, weight_VD: torch.Tensor, targets_T: torch.Tensor) -> torch.Tensor:
     tokens = Tokens(torch.ones(len(targets_T)), torch.zeros(len(targets_T), dtype=torch.long))
     return fused_head(hidden_TD, weight_VD, targets_T, Dft(), tokens).loss
 
@@ -76,8 +76,8 @@ def _full(hidden_TD: torch.Tensor, weight_VD: torch.Tensor, targets_T: torch.Ten
     return -(logprobs_T.detach().exp() * logprobs_T).sum()
 
 
-def _watched(work: Callable[[], None]) -> tuple[int, float]:
-    """Peak memory of the process above what it held before, bytes, and seconds. Linux."""
+def _measure(work: Callable[[], None]) -> tuple[int, float]:
+    """The process's peak memory above its previous use, in bytes, and the seconds. Linux only."""
     Path("/proc/self/clear_refs").write_text("5")
     before = _status("VmRSS")
     started_s = time.monotonic()

@@ -1,14 +1,14 @@
-"""Hostile text against all that reads it: `python -m benchmarks.fuzz [--inputs 100000] [--seed 0] [--json]`.
+"""Fuzzes every reader of untrusted text: `python -m benchmarks.fuzz [--inputs 100000] [--seed 0] [--json]`.
 
-atheris (coverage-guided mutation) feeds, each in a process of its own:
+atheris (coverage-guided mutation) feeds, each in a separate process:
 
 `rows`      the row parser, in all formats: raw bytes, and JSON objects of raw values
 `answer`    the extraction of final answers
 `verifier`  the verifier as it runs in a job, in processes with limits on time and memory
 
-A crash, an input that takes longer than `LIMIT_S`, or a process larger than `LIMIT_MB` fails the run, and libFuzzer leaves the
-input in the working directory. Printed for each target: inputs, what became of them, the slowest in milliseconds, and by
-how many MB its processes grew after the first tenth of the inputs.
+A crash, an input that takes longer than `LIMIT_S`, or a process larger than `LIMIT_MB` fails the run, and libFuzzer
+leaves the input in the working directory. Prints per target: inputs, their outcomes, the slowest in milliseconds, and
+the growth of its processes after the first tenth of the inputs, in MB.
 """
 
 import argparse
@@ -29,8 +29,8 @@ from typing import Any
 LIMIT_S = 60
 LIMIT_MB = 4000
 SEEDS = 200
-"""Random inputs to begin with."""
-FORMATS = ["own", "gsm8k", "math", "numina"]
+"""Number of random initial inputs."""
+FORMATS = ["own", "gsm8k", "math", "numina", "chat", "alpaca", "completion", "verl"]
 FIELDS = ["problem", "solution", "answer", "question", "messages", "role", "content"]
 FRAGMENTS = [
     *("\\boxed{", "}", "{", "\\boxed ", "\\fbox{", "####", "The answer is ", "**Answer:** ", "A: ", "\n", " ", "$", ",", ".", "="),
@@ -39,23 +39,23 @@ FRAGMENTS = [
     *("\0", "\ud800", "\u202e", "𝟙", "<|im_end|>", "<|endoftext|>", "__import__('os')", "lambda: 0"),
 ]  # fmt: skip
 EXPLOSIVE = ["^{9^{9^9}}", "10**10**10", "(9**9)!", "9" * 400, "\\frac{" * 100]
-"""Rare, one part of a text in 10,000, since each may cost the verifier a process and its time limit."""
+"""Rare, one in 10,000 parts of texts, since each may cost the verifier a process and its time limit."""
 MOST_CHARACTERS = 300
-"""Of a reference answer, in the process of the fuzzer; the verifier has all of it."""
+"""Longest part of a reference answer read in the fuzzer's process; the verifier gets all of it."""
 IN_FLIGHT = 32
-"""Texts that the verifier has at once, as in a job: one that takes its whole time limit does not hold up the others."""
+"""Texts that the verifier has at once, as in a job, so that one that uses its whole time limit delays no other."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """`one` begins an input and returns the outcomes, each with its seconds, of those that are done since; `end` the rest."""
+    """A fuzzing target: `one` begins an input, `end` waits; both return new outcomes, each with its seconds."""
 
     one: Callable[[Any], list[tuple[str, float]]]
     end: Callable[[], list[tuple[str, float]]] = list
 
 
-def timed(judge: Callable[[Any], str]) -> Target:
-    """A target that is done with each input at once."""
+def time_target(judge: Callable[[Any], str]) -> Target:
+    """A target that finishes each input at once."""
 
     def one(data: Any) -> list[tuple[str, float]]:
         begun_s = time.monotonic()
@@ -66,7 +66,8 @@ def timed(judge: Callable[[Any], str]) -> Target:
 
 def rows_target() -> Target:
     from offsft.config import Fields
-    from offsft.problems import RawRow, parse
+    from offsft.data.formats import parse
+    from offsft.data.rows import RawRow
     from offsft.records import Problem
 
     fields = Fields(answer="answer")
@@ -101,29 +102,29 @@ def rows_target() -> Target:
             text.encode("utf-8")
         return "problem"
 
-    return timed(one)
+    return time_target(one)
 
 
 def answer_target() -> Target:
-    from offsft.verify.math import final_answer
+    from offsft.verify.answer import final_answer
 
     def one(data: Any) -> str:
         found = final_answer(text_of(data))
         assert found is None or found.strip()
         return "none" if found is None else "answer"
 
-    return timed(one)
+    return time_target(one)
 
 
 def verifier_target() -> Target:
-    from offsft.config import Verify
+    from offsft.config import VerifyConfig
     from offsft.records import Problem
     from offsft.verify import open_verifier
-    from offsft.verify.math import final_answer
+    from offsft.verify.answer import final_answer
     from offsft.verify.quantity import read
     from offsft.verify.structure import parts
 
-    verifier = open_verifier(Verify(timeout_s=2))
+    verifier = open_verifier(VerifyConfig(timeout_s=2))
     loop = asyncio.new_event_loop()
     pending: set[asyncio.Task[tuple[str, float]]] = set()
 
@@ -140,9 +141,9 @@ def verifier_target() -> Target:
 
     def one(data: Any) -> list[tuple[str, float]]:
         response, answer = text_of(data), text_of(data)
-        if not data.ConsumeBool():  # most texts state no answer, and leave braces open: half of them do and are closed
+        if not data.ConsumeBool():  # most texts state no answer and leave braces open, so half are boxed and closed
             response = "\\boxed{" + response + "}" * max(1, 1 + response.count("{") - response.count("}"))
-        # The judging processes' coverage is not seen here: what they begin with guides the mutation in their place.
+        # The judging processes' coverage is not visible here: their first steps, run here, guide the mutation instead.
         for text in (final_answer(response) or "", answer[:MOST_CHARACTERS]):
             parts(text)
             read(text)
@@ -161,7 +162,7 @@ TARGETS = {"rows": rows_target, "answer": answer_target, "verifier": verifier_ta
 
 
 def text_of(data: Any) -> str:
-    """Text of fragments that mean something to the readers, and of arbitrary characters."""
+    """Text made of fragments that the readers interpret, and of arbitrary characters."""
     parts = []
     for _ in range(data.ConsumeIntInRange(1, 12)):
         kind = data.ConsumeIntInRange(0, 9999)
@@ -178,7 +179,7 @@ def fuzz(target: str, inputs: int, seed: int, result: Path) -> None:
     """Run one target; libFuzzer ends the process."""
     import psutil
 
-    atheris: Any = importlib.import_module("atheris")  # its stubs name nothing of what is used here
+    atheris: Any = importlib.import_module("atheris")  # its stubs lack everything used here
     with atheris.instrument_imports(include=["offsft"]):
         under_test = TARGETS[target]()
     outcomes: Counter[str] = Counter()
@@ -196,7 +197,7 @@ def fuzz(target: str, inputs: int, seed: int, result: Path) -> None:
 
     def test(raw: bytes) -> None:
         nonlocal given, first_mb
-        if given == inputs:  # libFuzzer runs its whole corpus, however few are asked for
+        if given == inputs:  # libFuzzer runs its whole corpus, even if fewer inputs are asked for
             return
         given += 1
         count(under_test.one(atheris.FuzzedDataProvider(raw)))

@@ -1,12 +1,12 @@
 """Agreement with lm-evaluation-harness on GSM8K: `python -m benchmarks.lm_eval_agreement PATH [--problems 20] [--tokens 128] [--json]`.
 
-The same model (the embedded one), prompt, and greedy decoding in float32: `jobs.evaluate` with vLLM and our verifier against
-lm-eval's `hf` model and its exact match of the last boxed answer. lm-eval lives in an environment of its own, which this command
-makes beside the user's caches and which shares this one's packages. Printed:
+Both use the same (embedded) model, prompt, and greedy decoding in float32. `jobs.evaluate` with vLLM and our verifier
+is compared with lm-eval's `hf` model and its exact match of the last boxed answer. lm-eval is installed in a separate
+environment next to the user's caches, which this command makes and which shares this one's packages. Prints:
 
-`completions`  pairs that are the same text, and for each other pair where they part
-`verdicts`     pairs that are judged alike, and for each other pair both verdicts and the reason:
-               `truncated` (here the token limit counts as wrong, there the text so far is judged),
+`completions`  pairs with the same text, and for each other pair where they diverge
+`verdicts`     pairs with the same verdict, and for each other pair both verdicts and the reason:
+               `truncated` (here reaching the token limit counts as wrong, there the text so far is judged),
                `completion` (the texts differ), `judging` (the same text, judged in two ways)
 """
 
@@ -45,7 +45,7 @@ metric_list:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One completion and its verdict; `finished` is None where it is not known."""
+    """One completion and its verdict; `finished` is None if unknown."""
 
     text: str
     correct: bool
@@ -53,7 +53,7 @@ class Answer:
 
 
 def environment() -> Path:
-    """The interpreter that has lm-eval, made on first use."""
+    """The interpreter of the environment with lm-eval, made on first use."""
     python = ENVIRONMENT / "bin" / "python"
     made = ENVIRONMENT / LM_EVAL
     if not made.exists():
@@ -97,14 +97,14 @@ def ours(folder: Path, rows: Path, tokens: int) -> dict[str, Answer]:
 
 
 def run(command: list[Any], variables: dict[str, str]) -> None:
-    """A command in the repository's root; what it said is shown where it fails."""
+    """Run a command in the repository's root; its output is shown if it fails."""
     done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{' '.join(map(str, command))} failed:\n{done.stdout}\n{done.stderr}"[-4000:])
 
 
-def compared(here: dict[str, Answer], there: dict[str, Answer]) -> dict[str, Any]:
-    """Pairs that agree, and each that does not with its reason."""
+def compare(here: dict[str, Answer], there: dict[str, Answer]) -> dict[str, Any]:
+    """The pairs that agree, and each other pair with its reason."""
     completions, verdicts = [], []
     for question in sorted(here.keys() & there.keys()):
         one, other = here[question], there[question]
@@ -144,7 +144,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.path.is_file():
         parser.error(f"{arguments.path} is not a file; give the path of gsm8k_test.jsonl")
-    from offsft.config import Prompt
+    from offsft.config import PromptConfig
     from offsft.demo.model import embedded_model
 
     with tempfile.TemporaryDirectory(prefix="offsft-lm-eval-") as name:
@@ -152,9 +152,9 @@ def main() -> None:
         rows = folder / "rows.jsonl"
         lines = arguments.path.read_text(encoding="utf-8").splitlines(keepends=True)
         rows.write_text("".join(lines[: arguments.problems]), encoding="utf-8")
-        prompt = Prompt().plain.replace("{problem}", "{{question}}")
+        prompt = PromptConfig().plain.replace("{problem}", "{{question}}")
         here = ours(folder, rows, arguments.tokens)
-        result = compared(here, theirs(folder, rows, embedded_model(), prompt, arguments.tokens))
+        result = compare(here, theirs(folder, rows, embedded_model(), prompt, arguments.tokens))
     if arguments.json:
         print(json.dumps(result))
         return

@@ -1,8 +1,8 @@
-"""How much of the training's computation is padding: `python -m benchmarks.padding [--json] gsm8k_train.jsonl`.
+"""The share of training computation that is padding: `python -m benchmarks.padding [--json] gsm8k_train.jsonl`.
 
 Reads GSM8K rows (`question`, `answer`), tokenises them as training does with the embedded model, and plans one epoch.
-`padding_share` is the share of computed tokens that belong to no row; `padded_share` is what padding each micro-batch of the
-same rows to its longest would have cost instead of packing.
+`padding_share` is the share of computed tokens that belong to no row; `padded_share` is the same if each micro-batch of
+the rows were padded to its longest instead of packed.
 """
 
 import argparse
@@ -10,11 +10,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from offsft.batching import Plan
-from offsft.config import Fields, Prompt
+from offsft.config import Fields, PromptConfig
+from offsft.data.formats import parse
+from offsft.data.rows import RawRow, Rejected
 from offsft.demo.model import embedded_model
-from offsft.problems import RawRow, Rejected, parse
 from offsft.prompts import load_prompts
+from offsft.train.batching import BatchPlan
 
 
 def main() -> None:
@@ -35,8 +36,8 @@ def main() -> None:
 
 
 def row_lengths(path: Path) -> list[int]:
-    """Tokens of prompt and expert response of each valid row."""
-    prompts = load_prompts(str(embedded_model()), None, Prompt())
+    """Tokens of prompt and expert response per valid row."""
+    prompts = load_prompts(str(embedded_model()), None, PromptConfig(), "auto")
     lengths = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         problem = parse(RawRow(path.name, number, line.encode()), "gsm8k", Fields())
@@ -47,8 +48,8 @@ def row_lengths(path: Path) -> list[int]:
 
 
 def shares(lengths: list[int], global_batch: int, micro_batch_tokens: int, ranks: int) -> dict[str, Any]:
-    """Of one epoch, over all ranks."""
-    plan = Plan(lengths, global_batch, micro_batch_tokens, ranks, seed=0, epochs=1)
+    """The shares for one epoch, over all ranks."""
+    plan = BatchPlan(lengths, global_batch, micro_batch_tokens, ranks, seed=0, epochs=1)
     rows = computed = padded = 0
     for step in range(plan.steps):
         for rank in range(ranks):

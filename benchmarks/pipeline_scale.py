@@ -1,16 +1,16 @@
-"""How far one head carries the rewriting: `python -m benchmarks.pipeline_scale [--engines 1 4 16 64] [--problems 200000]
-[--commit 16] [--json]`.
+"""Scaling of the rewriting with one head: `python -m benchmarks.pipeline_scale [--engines 1 4 16 64]
+[--problems 200000] [--commit 16] [--json]`.
 
-The real job (files, Ray Data, actors, cascade, verification, Parquet) with a sampler that has an engine's timing and no engine
-(benchmarks/timed_engine.py). A machine has no room for 64 actors, so one actor stands for as many engines as --per-actor
-says: what an engine's rows cost the driver, Ray and the verifiers is what it is, their number of processes is not. Printed:
+The real job (files, Ray Data, actors, cascade, verification, Parquet) with a sampler that has an engine's timing but no
+engine (benchmarks/timed_engine.py). A machine has no room for 64 actors, so one actor stands for --per-actor engines.
+The cost of an engine's rows to the driver, Ray and the verifiers is real, the number of processes is not. Prints:
 
-`efficiency`           of N engines: rows per second, of what N engines that are never idle would give. Without start and end:
-                       the first and the last tenth of the rows, or as many rows as are in work at once where that is more
-`rows_per_s_limit`     rows per second where answers take no time: all that this machine moves, everything on the same cores
-`driver_rss_growth_mb` the driver's memory at the end of those --problems, less that after the first tenth
-`cpu_ms_per_row`       of the driver, the foreman, the rest of the head (GCS, raylet, dashboard), the tasks that read and
-                       write, the actors and their verifiers, start and end of the run included: what limits whom
+`efficiency`           of N engines: rows per second over those of N engines that are never idle. Leaves out start and
+                       end: the first and last tenth of the rows, or the rows in work at once if those are more
+`rows_per_s_limit`     rows per second if answers take no time: this machine's limit, with everything on the same cores
+`driver_rss_growth_mb` the driver's memory at the end of those --problems, minus that after the first tenth
+`cpu_ms_per_row`       of the driver, the coordinator, the rest of the head (GCS, raylet, dashboard), the tasks that
+                       read and write, the actors and their verifiers, including start and end: shows the bottleneck
 """
 
 import argparse
@@ -33,9 +33,9 @@ from benchmarks.timed_engine import ROWS_PER_S, TOKENS, WAVE, Factory
 
 ROOT = Path(__file__).resolve().parent.parent
 ENGINE_PROBLEMS = 32
-"""In work for each engine: four times those that keep it busy, since a commit waits for its last one."""
+"""Problems in work per engine: four times those that keep it busy, since a commit waits for its last one."""
 POINT_S = 60
-"""Length of the run of each number of engines, if they are never idle."""
+"""Duration of the run for each number of engines, if they are never idle."""
 
 
 @dataclass
@@ -63,17 +63,17 @@ class Watch:
 
 
 def _kind(process: psutil.Process) -> str:
-    """Verifiers are children of the actor that they work for; `tasks` are the processes of Ray that read and write."""
+    """The kind of a process: verifiers are children of their actor; `tasks` are Ray's processes that read and write."""
     titles = " ".join(" ".join(each.cmdline()[:1]) for each in (process, *process.parents()[:2]))
-    if "MapBatches(Rewrite)" in titles:
+    if "MapBatches(RewriteActor)" in titles:
         return "actors" if process.cmdline()[:1] and "ray::" in process.cmdline()[0] else "verifiers"
-    if "ray::Foreman" in titles:
-        return "foreman"
+    if "ray::Coordinator" in titles:
+        return "coordinator"
     return "tasks" if "ray::" in titles else "head"
 
 
-def measured(folder: Path, name: str, problems: int, actors: int, engines_each: int, commit: int) -> dict[str, Any]:
-    """One job to its end: rows per second in the middle, the driver's memory, CPU seconds by kind."""
+def measure(folder: Path, name: str, problems: int, actors: int, engines_each: int, commit: int) -> dict[str, Any]:
+    """Run one job to its end: rows per second in the middle, the driver's memory, CPU seconds by kind."""
     run = folder / name
     run.mkdir()
     with (run / "p.jsonl").open("w") as file:
@@ -105,7 +105,7 @@ def measured(folder: Path, name: str, problems: int, actors: int, engines_each: 
     finally:
         ended.set()
         looking.join()
-        driver.terminate()  # where this was interrupted; it ends its Ray
+        driver.terminate()  # after an interruption; the driver ends its Ray
     if status:
         sys.exit(f"the job failed:\n{(run / 'driver.log').read_text()[-3000:]}")
     files = sorted((path.stat().st_mtime, pq.read_metadata(path).num_rows) for path in run.glob("rewrites/*.parquet"))
@@ -114,7 +114,7 @@ def measured(folder: Path, name: str, problems: int, actors: int, engines_each: 
     done, middle = 0, []
     for at, rows in files:
         done += rows
-        # Not where the engines fill up or run dry: what is begun in such a stretch is not what is written in it.
+        # Not while the engines fill up or run dry, when the rows begun differ from the rows written.
         if max(0.1 * problems, in_work) <= done <= problems - max(0.1 * problems, in_work):
             middle.append((at, rows))
     (begin, _), (end, _) = middle[0], middle[-1]
@@ -126,12 +126,12 @@ def measured(folder: Path, name: str, problems: int, actors: int, engines_each: 
 
 
 def job(run: Path, actors: int, engines_each: int, commit: int) -> None:
-    """The driver."""
-    from offsft.console import Console
-    from offsft.ray_session import ray_session
-    from offsft.recipes import load
-    from offsft.rewrite.pipeline import run_rewrite
-    from offsft.run_folder import RunFolder
+    """Run the driver."""
+    from offsft.config.loading import load
+    from offsft.rewrite.run import run_rewrite
+    from offsft.runtime.console import Console
+    from offsft.runtime.session import ray_session
+    from offsft.storage.run_folder import RunFolder
 
     recipe = load(
         None,
@@ -139,14 +139,15 @@ def job(run: Path, actors: int, engines_each: int, commit: int) -> None:
             f"run={run}",
             f"data.path={run / 'p.jsonl'}",
             f"rewrite.commit_problems={commit}",
-            f"rewrite.self_waves=[{WAVE}]",
-            f"rewrite.guided_waves=[{WAVE}]",
+            f"rewrite.stages.self.waves=[{WAVE}]",
+            f"rewrite.stages.guided.waves=[{WAVE}]",
             f"rewrite.max_tokens={TOKENS}",
             f"model.context_tokens={4 * TOKENS}",
             f"engine.actors={actors}",
             "engine.cpus=0.25",
             f"engine.concurrent_commits={max(2, engines_each * ENGINE_PROBLEMS // commit)}",
             "verify.timeout_s=60",
+            "rewrite.guards={support: null, first_support: null, bare: false}",
         ],
     )
     folder = RunFolder(recipe.run)
@@ -183,12 +184,12 @@ def main() -> None:
             each = -(-engines // actors)
             rows = POINT_S * engines * ROWS_PER_S + 2 * engines * ENGINE_PROBLEMS
             problems = max(10, int(rows) // arguments.commit) * arguments.commit
-            point = measured(folder, f"engines-{engines}", problems, actors, each, arguments.commit)
+            point = measure(folder, f"engines-{engines}", problems, actors, each, arguments.commit)
             found["efficiency"][engines] = point["rows_per_s"] / (actors * each * ROWS_PER_S)
             found["cpu_ms_per_row"][engines] = point["cpu_ms_per_row"]
             print(f"{engines} engines: {point}", file=sys.stderr, flush=True)
         if arguments.problems:
-            point = measured(folder, "limit", arguments.problems, 2, 0, arguments.commit)
+            point = measure(folder, "limit", arguments.problems, 2, 0, arguments.commit)
             found["cpu_ms_per_row"]["limit"] = point["cpu_ms_per_row"]
             found["rows_per_s_limit"] = point["rows_per_s"]
             found["driver_rss_growth_mb"] = point["driver_rss_growth_mb"]

@@ -6,10 +6,10 @@ TRIES = 5
 
 
 def add_node(cluster: Any, **node: Any) -> Any:
-    """The cluster's `add_node`, tried again: on a busy machine a node may not be up within Ray's 30 s."""
+    """The cluster's `add_node` with retries: on a busy machine a node may not be up within Ray's 30 s."""
     for _ in range(TRIES - 1):
         try:
             return cluster.add_node(**node)
-        except Exception:  # which is what Ray raises for it, and no narrower kind
+        except Exception:  # Ray raises no narrower type for it
             continue
     return cluster.add_node(**node)

@@ -1,17 +1,19 @@
-"""What our HTTP services cost and stand: `python -m benchmarks.serve_load [--json] [--rounds 2] [--tokens 16] [--longer 64]`.
+"""Overhead and overload of our HTTP services: `python -m benchmarks.serve_load [--json] [--rounds 2] [--tokens 16]
+[--longer 64]`.
 
-`make serve` (the embedded model) and vLLM's own server of the same model, with the same engine settings, run side by side on
-loopback, and are asked in turn: at 1, 4, 16 and 64 concurrent clients, with chat requests of a short prompt and a fixed number
-of tokens, and our server with rewrites of one sample too. At one client the two are asked request by request, with the same
-prompt, so that the machine's drift meets both. Then ours is sent four times what it takes in at once, several times.
-`--ingress python` has Ray's Python proxy in front of ours in place of its HAProxy. Printed:
+`make serve` (the embedded model) and vLLM's own server of the same model, with the same engine settings, run side by
+side on loopback. They are asked in turn, at 1, 4, 16 and 64 concurrent clients, with chat requests of a short prompt
+and a fixed number of tokens; our server also with rewrites of one sample. At one client they alternate request by
+request, with the same prompt, so that the machine's drift affects both. Then ours gets four times the requests that it
+admits at once, several times. `--ingress python` puts Ray's Python proxy in front of ours instead of its HAProxy.
+Prints:
 
 `chat`, `vllm`, `rewrite`  by the number of clients: requests, errors, seconds, tokens_per_s, and p50, p95, p99 of the
                            latency (seconds)
-`overhead_p50`             our p50 at one client over vLLM's, less 1
-`overhead_s`               median over the pairs of our latency less vLLM's, seconds
+`overhead_p50`             our p50 at one client over vLLM's, minus 1
+`overhead_s`               median over the pairs of our latency minus vLLM's, seconds
 `throughput_ratio_16`      our tokens_per_s at 16 clients over vLLM's
-`longer`                   the same of chat answers of `--longer` tokens, at 1 and 16 clients
+`longer`                   the same for chat answers of `--longer` tokens, at 1 and 16 clients
 `overload`                 `sent` at once; `answers` by status; `hung` without an answer; `rss_growth_mb` of our processes;
                            `recovered_p50`, the latency of the first requests after it; `again`, the same of each repetition
 """
@@ -43,7 +45,7 @@ from services.ingress import KINDS
 ROOT = Path(__file__).resolve().parent.parent
 CLIENTS = (1, 4, 16, 64)
 REQUESTS = {1: 12, 4: 16, 16: 64, 64: 64}
-"""Requests in a round, by the number of clients."""
+"""Requests per round, by number of clients."""
 LONGER_CLIENTS = (1, 16)
 REST_S = 1.2
 """Pause before a request of a pair: a vLLM engine spins on a core for a second after its last step, at the other's cost."""
@@ -52,7 +54,7 @@ ACTIVE, QUEUED = 64, 64
 START_S, HUNG_S = 400, 180
 
 Timed = tuple[float, list[tuple[float, int, int]]]
-"""Seconds in all, and of each request the latency (seconds), the status and the tokens."""
+"""Seconds in total, and per request the latency (seconds), the status and the tokens."""
 
 
 def main() -> None:
@@ -76,7 +78,7 @@ def main() -> None:
 
 @contextmanager
 def both_servers(folder: Path, ingress: str) -> Any:
-    """Our address, vLLM's, and the process of ours; one after the other is started, so that neither starves the other."""
+    """Our address, vLLM's, and our process; the servers start one after the other, so that neither starves."""
     config = yaml.safe_load((ROOT / "services" / "local.yaml").read_text())
     config["applications"][0]["args"]["limits"] = {
         "requests_per_minute": 1e9,
@@ -142,7 +144,7 @@ def wait_for(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
 async def measure(
     ours: str, theirs: str, process: subprocess.Popen[bytes], arguments: argparse.Namespace
 ) -> dict[str, Any]:
-    """Everything in turn; the rounds of a kind are put together."""
+    """Measure everything in turn, and join the rounds of each kind."""
     rounds, tokens = arguments.rounds, arguments.tokens
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=128)
     async with httpx.AsyncClient(timeout=HUNG_S, limits=limits) as client:
@@ -154,7 +156,7 @@ async def measure(
         if arguments.longer:
             found["longer"] = await side_by_side(client, ours, theirs, rounds, LONGER_CLIENTS, arguments.longer)
             found["longer"]["tokens"] = arguments.longer
-        first, *again = [await overloaded(client, ours, process, tokens) for _ in range(OVERLOADS)]
+        first, *again = [await overload(client, ours, process, tokens) for _ in range(OVERLOADS)]
     return {
         **found,
         "overload": {**first, "again": again},
@@ -167,7 +169,7 @@ async def measure(
 async def side_by_side(
     client: httpx.AsyncClient, ours: str, theirs: str, rounds: int, clients: tuple[int, ...], tokens: int
 ) -> dict[str, Any]:
-    """Chat at both servers; who goes first changes from turn to turn."""
+    """Chat with both servers; the order alternates from turn to turn."""
     seen: dict[str, dict[int, list[Timed]]] = {"chat": {}, "vllm": {}}
     addresses = {"chat": ours, "vllm": theirs}
     more_s: list[float] = []
@@ -194,7 +196,7 @@ async def side_by_side(
 async def in_pairs(
     client: httpx.AsyncClient, addresses: dict[str, str], requests: int, seed: int, tokens: int
 ) -> dict[str, list[tuple[float, int, int]]]:
-    """One client that asks every server the same, one after the other; the results by server, pair by pair."""
+    """One client sends each server the same request, one after the other; the results by server, pair by pair."""
     results: dict[str, list[tuple[float, int, int]]] = {kind: [] for kind in addresses}
     for number, problem in enumerate(generate(requests, split="held_out", seed=1000 + seed)):
         for kind in addresses if number % 2 == 0 else reversed(addresses):
@@ -204,7 +206,7 @@ async def in_pairs(
 
 
 async def many(client: httpx.AsyncClient, address: str, kind: str, clients: int, requests: int, tokens: int) -> Timed:
-    """Seconds in all, and of each request the latency, the status and the tokens; each client sends one after the other."""
+    """Send requests from several clients, each one after the other; returns their `Timed`."""
     problems = generate(requests, split="held_out", seed=requests)
     numbers = iter(range(requests))
     results: list[tuple[float, int, int]] = []
@@ -252,10 +254,10 @@ def summary(runs: list[Timed]) -> dict[str, Any]:
     }
 
 
-async def overloaded(
+async def overload(
     client: httpx.AsyncClient, ours: str, process: subprocess.Popen[bytes], tokens: int
 ) -> dict[str, Any]:
-    """Four times as many at once as may be in work and wait."""
+    """Send at once four times the requests that may run and wait."""
     sent = 4 * (ACTIVE + QUEUED)
     before = memory_mb(process)
     _, results = await many(client, ours, "chat", sent, sent, tokens)
@@ -272,7 +274,7 @@ async def overloaded(
 
 
 def memory_mb(process: subprocess.Popen[bytes]) -> float:
-    """Of the server and all that it has started."""
+    """Memory of the server and all its descendants."""
     total = 0
     for one_process in [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]:
         try:

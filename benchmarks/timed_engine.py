@@ -1,4 +1,4 @@
-"""A sampler with an engine's timing and no engine: scripted answers, as late as they would come, as many at once as fit."""
+"""A sampler with an engine's timing but no engine: scripted answers, with its latency and its concurrency."""
 
 import asyncio
 import re
@@ -10,24 +10,24 @@ from offsft.protocols import SamplingParams
 from offsft.records import Completion
 
 TOKENS = 1_000
-"""Of one answer."""
+"""Tokens per answer."""
 SEQUENCES = 32
 """Answers that one engine works on at once."""
 TOKENS_PER_S = 10_000
-"""Of one engine: of the order that vLLM gives for a model of seven billion parameters on one H100."""
+"""Throughput per engine, of the order of vLLM's for a model of seven billion parameters on one H100."""
 WAVE = 4
 """Samples of the one self wave and of the one guided wave."""
 SAMPLES = (WAVE, 2 * WAVE, 2 * WAVE)
-"""Sampled for a problem by its number modulo 3: kept from self, from guided, from the expert."""
+"""Samples for a problem by its number modulo 3: kept from self, from guided, from the expert."""
 ROWS_PER_S = TOKENS_PER_S / TOKENS / (sum(SAMPLES) / len(SAMPLES))
-"""Of one engine that is never idle."""
+"""Rows per second of one engine that is never idle."""
 
 _WORKING = "We add the two numbers, and since one of them is nothing, the other one stays as it is. " * 10
 _LOGPROBS = [-0.25] * TOKENS
 
 
 class TimedSampler:
-    """`engines` engines behind one actor; with `engines=0` the answers take no time at all."""
+    """`engines` engines behind one actor; with `engines=0` answers take no time."""
 
     alive = True
 
@@ -51,7 +51,7 @@ class TimedSampler:
 
 
 def script(prompt: str) -> str:
-    """Right at the stage that the problem's number says; always the same."""
+    """An answer that is right at the stage given by the problem's number; always the same."""
     found = re.search(r"What is (\d+) \+ 0", prompt)
     assert found is not None, prompt
     number = int(found[1])
@@ -61,9 +61,9 @@ def script(prompt: str) -> str:
 
 @dataclass(frozen=True)
 class Factory:
-    """Makes the sampler of an actor that stands for so many engines."""
+    """Makes the sampler of an actor that stands for `engines` engines."""
 
     engines: int
 
     def __call__(self, prompts: Prompts) -> TimedSampler:
-        return TimedSampler(self.engines, prompts._tokenizer.decode)
+        return TimedSampler(self.engines, prompts.text)

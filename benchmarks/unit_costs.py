@@ -1,6 +1,6 @@
-"""What one row, file or id costs: `python -m benchmarks.unit_costs [--json]`, for the reading on paper in docs/scaling.md.
+"""Cost per row, file or id: `python -m benchmarks.unit_costs [--json]`, for the estimates in docs/scaling.md.
 
-CPU time of one core and bytes, each measured alone in this process: rows have answers of 1,000 tokens and 8 attempts.
+CPU time on one core and bytes, each measured alone in this process; rows have answers of 1,000 tokens and 8 attempts.
 """
 
 import argparse
@@ -19,12 +19,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.byte_tokenizer import byte_tokenizer
-from offsft.config import Fields, Prompt
-from offsft.engine_job import _ids, _rows
+from offsft.config import Fields, PromptConfig
+from offsft.data.intake import ParseProblems, Room, _raw_block
+from offsft.data.reader import RowReader
+from offsft.data.tables import REWRITE_SCHEMA, rewrite_row
 from offsft.gap import gap_of_rewrites
-from offsft.records import Attempt, Outcome, Rewrite, Source
-from offsft.rewrite.intake import ParseProblems, Room, _raw_block
-from offsft.rewrite.tables import REWRITE_SCHEMA, rewrite_row
+from offsft.inference.batch_job import _ids, _rows
+from offsft.prompts import load_prompts
+from offsft.records import Attempt, Outcome, Rewrite
 
 IDS = 1_000_000
 FILES = 1_000
@@ -48,9 +50,9 @@ def _ids_in_memory() -> dict[str, float]:
     names = [each.hex() for each in seen]
     del seen
     fixed = np.array([name.encode() for name in names], dtype=np.bytes_)
-    unique_s, _ = _timed(lambda: np.unique(fixed))
+    unique_s, _ = _time_work(lambda: np.unique(fixed))
     # As Ray's convert_and_sort_checkpointed_ids does it.
-    sort_s, objects = _timed(lambda: np.sort(pa.array(names).to_numpy(zero_copy_only=False)))
+    sort_s, objects = _time_work(lambda: np.sort(pa.array(names).to_numpy(zero_copy_only=False)))
     return {
         "intake_bytes_per_id": set_bytes,
         "complete_bytes_per_id": fixed.nbytes / IDS,
@@ -68,10 +70,10 @@ def _files(folder: Path) -> dict[str, float]:
     for i in range(FILES):
         pq.write_table(table, output / f"{i:06d}.parquet")
         if i == 49:
-            gap_s, _ = _timed(lambda: gap_of_rewrites(output, folder / "gap"))
+            gap_s, _ = _time_work(lambda: gap_of_rewrites(output, folder / "gap"))
     size = sum(path.stat().st_size for path in output.iterdir())
-    rows_s, _ = _timed(lambda: _rows(output))
-    ids_s, _ = _timed(lambda: _ids(output))
+    rows_s, _ = _time_work(lambda: _rows(output))
+    ids_s, _ = _time_work(lambda: _ids(output))
     return {
         "disk_bytes_per_row": size / FILES / COMMIT,
         "count_ms_per_file": rows_s / FILES * 1e3,
@@ -84,9 +86,12 @@ def _intake(folder: Path) -> dict[str, float]:
     byte_tokenizer().save_pretrained(folder / "tokenizer")
     rows = [{"problem": f"What is {i} + 0?", "solution": f"{i} + 0 = \\boxed{{{i}}}"} for i in range(256)]
     raw = _raw_block([{"file": "p", "line": i, "raw": json.dumps(row).encode()} for i, row in enumerate(rows)])
-    parse = ParseProblems("own", Fields(), "math", Room(str(folder / "tokenizer"), None, Prompt(), 4 * TOKENS, TOKENS))
+    reader = RowReader("own", Fields(), "math", held_out=False, column=None, why="")
+    parse = ParseProblems(
+        reader, Room(load_prompts(str(folder / "tokenizer"), None, PromptConfig(), "auto"), 4 * TOKENS, TOKENS)
+    )
     parse(raw)
-    parse_s, _ = _timed(lambda: [parse(raw) for _ in range(8)])
+    parse_s, _ = _time_work(lambda: [parse(raw) for _ in range(8)])
     return {"parse_ms_per_row": parse_s / (8 * len(rows)) * 1e3}
 
 
@@ -97,7 +102,7 @@ def _rewrite(i: int, draw: random.Random) -> Rewrite:
         problem=f"What is {i} + 0?",
         answer=str(i),
         solution=f"{i} + 0 = \\boxed{{{i}}}",
-        source=Source.GUIDED,
+        source="guided",
         response="r" * 3 * TOKENS,
         prompt_ids=[1] * 100,
         response_ids=[draw.randrange(30_000) for _ in range(TOKENS)],
@@ -106,18 +111,18 @@ def _rewrite(i: int, draw: random.Random) -> Rewrite:
         expert_ids=[1] * 20,
         expert_logprobs=[-0.1] * 20,
         expert_mean_logprob=-0.1,
-        attempts=[Attempt(Source.SELF, Outcome.WRONG, TOKENS, _text(draw)) for _ in range(8)],
+        attempts=[Attempt("self", Outcome.WRONG, TOKENS, _text(draw)) for _ in range(8)],
         generated_tokens=8 * TOKENS,
     )
 
 
 def _text(draw: random.Random) -> str:
-    """As many characters as a token has on average, of words that a file cannot fold into one."""
+    """An answer's text, with the average characters per token, of words that a file cannot deduplicate."""
     return " ".join(str(draw.randrange(1_000)) for _ in range(TOKENS))
 
 
-def _timed(work: Callable[[], Any]) -> tuple[float, Any]:
-    """CPU seconds, and what it returns."""
+def _time_work(work: Callable[[], Any]) -> tuple[float, Any]:
+    """The CPU seconds and the result of `work`."""
     begin = time.process_time()
     made = work()
     return time.process_time() - begin, made

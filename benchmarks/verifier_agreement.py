@@ -1,8 +1,8 @@
-"""How often the verifier agrees with the labels of graded GSM8K solutions.
+"""Agreement of the verifier with the labels of graded GSM8K solutions.
 
 `python -m benchmarks.verifier_agreement gsm8k_graded_solutions.jsonl` (openai/grade-school-math: a row holds
-`ground_truth` and model solutions with `is_correct`, each ending in a line such as `A: 18`). Ends with 1 if a label is
-not agreed with.
+`ground_truth` and model solutions with `is_correct`, each ending in a line such as `A: 18`). Exits with 1 if it
+disagrees with a label.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Graded:
-    """One model's solution of one row, with its label."""
+    """A model's solution of one row, with its label."""
 
     line: int
     model: str
@@ -39,12 +39,12 @@ def read_graded(path: Path) -> Iterator[Graded]:
 
 async def agreement(path: Path) -> dict[str, Any]:
     """`labels`, `agree`, `disagree` (a list), `seconds` of judging with the default verifier."""
-    from offsft.config import Verify
+    from offsft.config import VerifyConfig
     from offsft.records import Outcome, Problem
     from offsft.verify import open_verifier
 
     graded = list(read_graded(path))
-    async with open_verifier(Verify()) as verifier:
+    async with open_verifier(VerifyConfig()) as verifier:
         await verifier("\\boxed{1}", Problem("", "", "", "1"))  # so that start-up is not measured
         start = time.perf_counter()
         verdicts = await asyncio.gather(*(verifier(g.solution, Problem("", "", "", g.answer)) for g in graded))
