@@ -1,4 +1,4 @@
-"""What several tests share: a tiny model, one Ray, and a quiet console."""
+"""Shared fixtures: a tiny model, one Ray, and a quiet console."""
 
 import logging
 import os
@@ -9,9 +9,26 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# No time limit for an example: on a busy machine a pause of a second is no failure of the code.
+# pytest finds the hooks here.
+from tests.programs import pytest_runtest_setup, pytest_terminal_summary  # noqa: F401
+from tests.time_limit import (  # noqa: F401
+    pytest_collection_modifyitems,
+    pytest_runtest_teardown,
+    pytest_testnodedown,
+    pytest_timeout_set_timer,
+)
+
+# No time limit per example: on a busy machine a pause of a second is not a failure of the code.
 settings.register_profile("offsft", deadline=None)
 settings.load_profile("offsft")
+
+# Ray lowers its workers' priority by default: next to any other load they would stand still.
+os.environ.setdefault("RAY_worker_niceness", "0")
+# Nor does a test's job use the workers that Ray starts before there is one; see offsft.runtime.session.
+os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
+# Threads that wait for each other spin, by default: two engines or trainings at once then take each other's processor, and
+# both are several times slower. Alone, an engine is a quarter slower this way.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 ROOT = Path(__file__).parents[1]
 
@@ -22,6 +39,7 @@ def tiny_model(tmp_path_factory) -> str:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    torch.set_num_threads(1)  # on such small tensors a test's threads would mostly wait for one another
     from benchmarks.byte_tokenizer import byte_tokenizer
 
     tokenizer = byte_tokenizer()
@@ -43,9 +61,9 @@ def tiny_model(tmp_path_factory) -> str:
     return str(folder)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ray_session():
-    """One local Ray for all tests that need one."""
+    """One local Ray for a file's tests. Its services take processor time also while idle."""
     import ray
 
     os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "0")
@@ -63,14 +81,14 @@ def ray_session():
 
 @pytest.fixture
 def console():
-    from offsft.console import Console
+    from offsft.runtime.console import Console
 
     return Console()
 
 
 @pytest.fixture(scope="session")
 def s3_proxy():
-    """moto's server behind a proxy that can fail; its bucket is `bucket`."""
+    """moto's server with the bucket `bucket`, behind a proxy that can fail."""
     from moto.server import ThreadedMotoServer
 
     sys.path.insert(0, str(Path(__file__).parent))
@@ -87,10 +105,10 @@ def s3_proxy():
 
 @pytest.fixture
 def s3(s3_proxy, monkeypatch) -> Iterator[str]:
-    """An empty bucket's URL, with the variables set that lead to it; `s3_proxy` is what the requests go through."""
+    """An empty bucket's URL, with the environment set for it; requests go through `s3_proxy`."""
     import boto3
 
-    from offsft import s3 as clients
+    from offsft.storage import s3 as clients
 
     for variable in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(variable)
@@ -104,7 +122,7 @@ def s3(s3_proxy, monkeypatch) -> Iterator[str]:
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     }.items():
         monkeypatch.setenv(variable, value)
-    clients.path_of("s3://bucket").fs.clear_instance_cache()  # a client remembers the variables that it was made with
+    clients.path_of("s3://bucket").fs.clear_instance_cache()  # a client keeps the variables that it was created with
     bucket = boto3.resource("s3", region_name="us-east-1").create_bucket(Bucket="bucket")
     s3_proxy.told.clear()
     yield "s3://bucket"

@@ -1,4 +1,4 @@
-"""A real S3 API for tests: moto's server, behind a proxy that answers 503 or drops the connection at requests it draws."""
+"""A real S3 API for tests: moto's server behind a proxy that answers random requests with 503 or drops them."""
 
 import http.client
 import random
@@ -14,7 +14,7 @@ DENIED = b"<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>Access 
 
 
 class FaultyProxy(ThreadingHTTPServer):
-    """Passes requests on to `target`. While `share` is above 0, that share of them fails, drawn by the seed."""
+    """Forwards requests to `target`. While `share` is above 0, that share of them fails, drawn by the seed."""
 
     daemon_threads = True
 
@@ -23,7 +23,7 @@ class FaultyProxy(ThreadingHTTPServer):
         self.target = urlsplit(target).netloc
         self.share = 0.0
         self.denied: set[str] = set()
-        """Methods of requests that are answered with 403."""
+        """Request methods that are answered with 403."""
         self.told: Counter[str] = Counter()
         self._draw = random.Random(seed)
         self._lock = threading.Lock()

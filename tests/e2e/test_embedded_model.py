@@ -1,4 +1,4 @@
-"""The embedded model: whole or made again, and the model that it says it is."""
+"""The embedded model: complete or rebuilt, and the model that it claims to be."""
 
 import os
 import shutil
@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from offsft.config.loading import load
 from offsft.demo.model import _intact, embedded_model
 from offsft.prompts import load_prompts
-from offsft.recipes import load
 from offsft.records import Problem
 
 pytestmark = pytest.mark.e2e
@@ -26,7 +26,7 @@ print("FOLDER", model.embedded_model())
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A copy of the user's cache, which is made where it is not there yet."""
+    """A copy of the user's cache, which is built if it does not exist."""
     cached = embedded_model()
     copy = tmp_path_factory.mktemp("cache") / "models" / cached.name
     shutil.copytree(cached, copy)
@@ -58,7 +58,7 @@ def test_the_weights_are_bfloat16_and_the_embedding_is_stored_once(folder, model
     assert "model.embed_tokens.weight" in names
     assert "lm_head.weight" not in names
     assert model.lm_head.weight.data_ptr() == model.model.embed_tokens.weight.data_ptr()
-    # 134.5 million parameters, as the model's card says.
+    # 134.5 million parameters, as on the model card.
     assert sum(parameter.numel() for parameter in model.parameters()) == 134_515_008
 
 
@@ -89,13 +89,13 @@ def test_text_becomes_ids_and_the_same_text_again(tokenizer, text):
     ],
 )
 def test_digits_are_split_off_first_as_the_model_was_trained(tokenizer, text, tokens):
-    # The cuts are those of `[0-9]` before GPT-2's pattern, by which llama.cpp reads the model's `smollm` mark.
+    # The splits are those of `[0-9]` before GPT-2's pattern, as llama.cpp interprets the model's `smollm` mark.
     assert tokenizer.convert_ids_to_tokens(tokenizer(text)["input_ids"]) == tokens
 
 
 def test_prompts_are_the_models_own_template_once_and_text_stays_text(folder, tokenizer):
     templates = load(None, ["run=x"]).prompt
-    prompts = load_prompts(str(folder), None, templates)
+    prompts = load_prompts(str(folder), None, templates, "auto")
     assert prompts.end_of_turn == tokenizer.convert_tokens_to_ids("<|im_end|>")
     ids = prompts.plain(Problem("i", "What is 1 + 1?", "s", "2"))
     text = tokenizer.decode(ids)
@@ -120,7 +120,7 @@ def test_a_read_only_cache_is_used_as_it_is(folder):
 
 
 def test_two_processes_at_once_make_a_broken_cache_again_once(folder):
-    """Last, for it breaks the folder that the others read."""
+    """Runs last, since it breaks the folder that the others read."""
     weights = folder / "model.safetensors"
     with weights.open("r+b") as file:
         file.truncate(weights.stat().st_size // 2)
@@ -133,7 +133,7 @@ def test_two_processes_at_once_make_a_broken_cache_again_once(folder):
     processes = [
         subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)
     ]
-    printed = "".join(process.communicate(timeout=300)[0] for process in processes)
+    printed = "".join(process.communicate()[0] for process in processes)
     assert [process.returncode for process in processes] == [0, 0]
     assert printed.count("CONVERTING") == 1
     assert printed.count(f"FOLDER {folder}\n") == 2

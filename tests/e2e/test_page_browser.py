@@ -1,9 +1,8 @@
-"""The page of the HTTP services in a real browser, beside a small server that speaks the contract with scripted answers."""
+"""The page of the HTTP services in a real browser, with a small server that gives scripted answers in our API."""
 
 import asyncio
 import json
 import os
-import shutil
 import socket
 import threading
 import time
@@ -20,13 +19,14 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from services.page import page_router
+from services.static import page_router
+from tests.programs import find, require
 
 pytestmark = pytest.mark.e2e
 
 FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
          "--disable-component-update", "--disable-sync", "--no-first-run", "--window-size=1280,1000")  # fmt: skip
-WAIT_S = 20
+WAIT_S = 60
 HOSTILE = "<img src=x onerror='window.injected=1'><|im_end|>"
 EXAMPLE = {"name": "Apples", "problem": "Ann has 3 bags of 4 apples.", "solution": "3 * 4 = 12", "answer": "12"}
 RESULT = {
@@ -49,7 +49,7 @@ EVENTS = [
 
 
 class Script:
-    """What the server does next: `gate` holds the stream after the first attempt, `status` refuses, `cut` breaks off."""
+    """The server's next step: `gate` holds the stream after the first attempt, `status` refuses, `cut` breaks off."""
 
     def __init__(self) -> None:
         self.gate = threading.Event()
@@ -105,16 +105,13 @@ def scripted(script: Script) -> FastAPI:
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if chromium is None or driver is None:
-        missing = "chromium and chromedriver are needed to open the page (Debian: apt-get install chromium-driver)"
-        pytest.fail(missing) if "CI" in os.environ else pytest.skip(missing)
+    require("chromium", "chromedriver")
     options = webdriver.ChromeOptions()
-    options.binary_location = chromium
+    options.binary_location = str(find("chromium"))
     for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('browser')}"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    chrome = webdriver.Chrome(options=options, service=Service(driver))
+    chrome = webdriver.Chrome(options=options, service=Service(find("chromedriver")))
     yield chrome
     chrome.quit()
 
@@ -135,7 +132,7 @@ def served() -> Iterator[tuple[str, Script]]:
 
 @pytest.fixture
 def page(browser: webdriver.Chrome, served: tuple[str, Script]) -> Iterator[webdriver.Chrome]:
-    """The page with the example chosen; fails the test that ran injected text, left the host or left a console error."""
+    """The page with the example chosen; fails a test that ran injected text, left the host or left a console error."""
     url, script = served
     script.__init__()
     for log in ("browser", "performance"):
@@ -151,7 +148,7 @@ def page(browser: webdriver.Chrome, served: tuple[str, Script]) -> Iterator[webd
     assert url in asked, "the log must hold requests at all"
     hosts = {urlsplit(address).netloc for address in asked if not address.startswith(("data:", "chrome://"))}
     assert hosts == {urlsplit(url).netloc}
-    # `recommendation` is the browser's own advice on forms; anything that the page's script says is of another source.
+    # `recommendation` is the browser's own advice on forms; messages of the page's script have another source.
     told = [entry for entry in browser.get_log("browser") if entry["source"] not in ("network", "recommendation")]
     assert told == []
 

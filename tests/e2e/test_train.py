@@ -1,11 +1,13 @@
-"""Training for real: DeepSpeed under Ray Train on a tiny model. However the work is divided, the numbers are the same."""
+"""Real training: DeepSpeed under Ray Train on a tiny model. However the work is divided, the numbers are the same."""
 
 import json
 import math
 import os
 import random
 import re
+import shutil
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +21,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from offsft.config.loading import load
 from offsft.errors import TrainingError
-from offsft.recipes import load
-from offsft.run_folder import RunFolder
+from offsft.storage.run_folder import RunFolder, read_recipe
+from offsft.train.export_checkpoint import export_checkpoint
 from offsft.train.policy import PolicyLoss, loss_of
 from offsft.train.rows import Row, pack
 from offsft.train.run import train
@@ -29,7 +32,7 @@ from offsft.train.run import train
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("ray_session")]
 
 RTOL = 2e-4
-"""Relative tolerance of losses and gradient norms between two ways to divide the same float32 work."""
+"""Relative tolerance for losses and gradient norms between two ways to divide the same float32 work."""
 
 
 def write_rewrites(folder, rows=10):
@@ -74,8 +77,8 @@ def run(path, model, console, *overrides):
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory, tiny_model):
-    """One worker, no sharding, everything in one micro-batch: the run that all others must equal."""
-    from offsft.console import Console
+    """The run that all others must equal: one worker, no sharding, everything in one micro-batch."""
+    from offsft.runtime.console import Console
 
     settings = ("train.zero_stage=0", "train.tensorboard=true", "train.wandb=offsft")
     return run(tmp_path_factory.mktemp("train") / "plain", tiny_model, Console(), *settings)
@@ -89,9 +92,9 @@ def test_the_first_step_is_what_the_formula_says(plain, tiny_model):
     rows = [Row(item["id"], "self", item["prompt_ids"], item["response_ids"]) for item in items]
     settings = load(None, ["run=x", "train.objective.kind=dft"]).train
     policy = PolicyLoss(model, settings.objective, chunk_tokens=7)
-    from offsft.batching import Plan
+    from offsft.train.batching import BatchPlan
 
-    chosen = Plan([row.tokens for row in rows], 4, 4096, 1, 0, 1).rows(0)
+    chosen = BatchPlan([row.tokens for row in rows], 4, 4096, 1, 0, 1).rows(0)
     tokens = sum(len(rows[i].response_ids) for i in chosen)
     loss, logprobs, *_ = loss_of(policy, pack(rows, chosen))
     (loss / tokens).backward()
@@ -115,7 +118,7 @@ def test_each_steps_metrics_are_in_tensorboards_and_in_weights_and_biases_files(
 
 
 def test_two_zero3_ranks_equal_one_without_sharding(plain, tmp_path, tiny_model, console):
-    """ZeRO-2 is compared below, where its workers are killed; all other ways in test_train_invariance.py."""
+    """ZeRO-2 is compared below, where its workers end; all other cases in test_train_invariance.py."""
     overrides = ("train.zero_stage=3", "train.workers=2", "train.micro_batch_tokens=96")
     lines, folder, _, _ = run(tmp_path / "run", tiny_model, console, *overrides, "train.gradient_checkpointing=true")
     want, plain_folder, _, _ = plain
@@ -125,23 +128,28 @@ def test_two_zero3_ranks_equal_one_without_sharding(plain, tmp_path, tiny_model,
     assert got.keys() == expected.keys()
     for name, tensor in expected.items():
         torch.testing.assert_close(got[name], tensor, rtol=1e-2, atol=2e-3, msg=name)
+    assert_the_checkpoint_gives_the_same_model(folder, tiny_model)
+
+
+def assert_the_checkpoint_gives_the_same_model(folder, model):
+    trained = {path.name: path.read_bytes() for path in folder.model.iterdir()}
+    shutil.rmtree(folder.model)
+    assert export_checkpoint(read_recipe(folder), folder, model).step == 3
+    again = {path.name: path.read_bytes() for path in folder.model.iterdir()}
+    assert again.keys() == trained.keys()
+    assert [name for name in trained if again[name] != trained[name]] == []
 
 
 def test_the_exported_model_is_whole_and_has_learnt(plain, tiny_model):
     _, folder, _, _ = plain
-    tokenizer = AutoTokenizer.from_pretrained(folder.model)
-    assert tokenizer.chat_template
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        assert (folder.model / name).read_bytes() == (Path(tiny_model) / name).read_bytes()
+    assert_the_checkpoint_gives_the_same_model(folder, tiny_model)
     before, after = (
         AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32) for path in (tiny_model, folder.model)
     )
     assert after.get_output_embeddings().weight is after.get_input_embeddings().weight
     assert any(not torch.equal(a, b) for a, b in zip(before.parameters(), after.parameters(), strict=True))
-
-
-def test_two_workers_in_bfloat16_train(tmp_path, tiny_model, console):
-    lines, folder, _, _ = run(tmp_path / "run", tiny_model, console, "model.dtype=bfloat16", "train.workers=2")
-    assert len(lines) == 3
-    assert load_file(folder.model / "model.safetensors")["model.norm.weight"].dtype is torch.bfloat16
 
 
 def test_adapters_are_trained_merged_and_kept(tmp_path, tiny_model, console):
@@ -158,63 +166,106 @@ def test_adapters_are_trained_merged_and_kept(tmp_path, tiny_model, console):
         adapted = PeftModel.from_pretrained(base, str(folder.adapter))(ids).logits
         torch.testing.assert_close(merged(ids).logits, adapted, rtol=1e-4, atol=1e-5)
         assert not torch.allclose(adapted, before, atol=1e-3)
+    assert_the_checkpoint_gives_the_same_model(folder, tiny_model)
 
 
 def test_reference_and_gap_are_computed_once(tmp_path, tiny_model, console):
-    overrides = ("train.objective.kind=psft", "train.workers=2", "train.gap_rows=4", "train.micro_batch_tokens=96")
+    overrides = ("train.objective.kind=kl", "train.workers=2", "train.gap_rows=4", "train.micro_batch_tokens=96")
+    overrides = (*overrides, "train.held_out_rows=2", "train.held_out_every=1", "train.tensorboard=true")
     lines, folder, result, items = run(tmp_path / "run", tiny_model, console, *overrides)
-    # Before the first step the policy is its own reference.
+    # Before the first step the policy equals its reference.
     assert lines[0]["weight/mean"] == pytest.approx(1, rel=1e-4)
     assert lines[0]["ratio/p10"] == lines[0]["ratio/p99"] == pytest.approx(1)
     assert lines[-1]["ratio/p99"] > 1.01
     kept = pyarrow.dataset.dataset(sorted(map(str, folder.reference.glob("*.parquet")))).to_table().to_pylist()
-    assert {row["id"]: len(row["logprobs"]) for row in kept} == {i["id"]: len(i["response_ids"]) for i in items}
+    trained = {row["id"]: len(row["logprobs"]) for row in kept}
+    assert len(trained) == result["rows"] == len(items) - 2
+    assert trained.items() <= {i["id"]: len(i["response_ids"]) for i in items}.items()
     for when in ("before", "after"):
         for responses in ("kept", "expert"):
             assert result["gap"][when][responses]["all"]["rows"] == 4
     before, after = (result["gap"][when]["kept"]["all"]["mean_logprob"] for when in ("before", "after"))
     assert before != after
+    assert_the_held_out_rows_were_measured(folder, result)
 
 
-def test_a_loss_that_is_not_finite_stops_with_the_rows(tmp_path, tiny_model, console):
+def assert_the_held_out_rows_were_measured(folder, result):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    measured = [json.loads(line) for line in (folder.path / "held_out.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in measured] == [0, 1, 2]
+    nlls = [line["held_out/nll/all"] for line in measured]
+    assert nlls == [line["held_out/nll/self"] for line in measured]
+    assert result["held_out"]["rows"] == result["held_out_rows"] == 2
+    assert result["held_out"]["before"] == {"step": 0, "nll": {"self": nlls[0], "all": nlls[0]}}
+    assert result["held_out"]["last"] == {"step": 2, "nll": {"self": nlls[2], "all": nlls[2]}}
+    assert result["held_out"]["least"]["nll"]["all"] == min(nlls)
+    events = EventAccumulator(str(folder.path / "tensorboard")).Reload().Scalars("held_out/nll/all")
+    assert [(event.step, event.value) for event in events] == [(i, pytest.approx(nll)) for i, nll in enumerate(nlls)]
+
+
+def test_weights_that_are_not_numbers_stop_before_the_first_step(tmp_path, tiny_model, console):
     broken = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     with torch.no_grad():
         broken.get_parameter("model.norm.weight").fill_(torch.nan)
     broken.save_pretrained(tmp_path / "broken")
     AutoTokenizer.from_pretrained(tiny_model).save_pretrained(tmp_path / "broken")
-    message = r"the loss of step 1 is nan; lower train.learning_rate, or look at the rows 0\d, 0\d, 0\d, 0\d"
+    message = r"the log-probs of this llama are not numbers: .*; fetch the model again, or set model.dtype=float32"
     with pytest.raises(TrainingError, match=message):
         run(tmp_path / "run", str(tmp_path / "broken"), console, "train.workers=2")
     assert not (tmp_path / "run" / "model").exists()
-    assert starts(tmp_path / "run") == ["1"], "the workers were started again, to fail at the same step"
+    assert len(list((tmp_path / "run" / "logs").glob("train-*.log"))) == 2, "the workers were started again"
 
 
-def loop_that_dies_once(config):
-    """The real loop, in which rank 0 ends without a word when step 2 is counted but its checkpoint not yet written."""
-    from offsft.train import worker
+def test_adapters_checkpoints_hold_adapters_alone(tmp_path, tiny_model, console):
+    overrides = ("train.lora.rank=2", "train.workers=2", "train.checkpoint_steps=1", "train.keep_checkpoints=1")
+    for stage in (2, 3):
+        _, folder, _, _ = run(tmp_path / f"run{stage}", tiny_model, console, *overrides, f"train.zero_stage={stage}")
+        (checkpoint,) = (folder.checkpoints / "train").glob("checkpoint_*/")
+        stored = sum(path.stat().st_size for path in checkpoint.rglob("*model_states.pt"))
+        assert stored < (Path(tiny_model) / "model.safetensors").stat().st_size / 2, stage
+
+
+def loop_that_hangs_once(config):
+    """The real loop, but rank 0 hangs when step 2 is recorded and its checkpoint not yet written."""
+    from offsft.train import phases, worker
 
     run_path = Path(config["spec"].logs).parent
-    died, counted = run_path / "died", run_path / "checkpoints" / "train" / "checkpoint_manager_snapshot.json"
+    hung, counted = run_path / "hung", run_path / "checkpoints" / "train" / "checkpoint_manager_snapshot.json"
     save = worker._save
 
-    def save_or_die(engine, step, run):
-        if step == 2 and not died.exists() and os.environ["RANK"] == "0":
-            died.touch()
-            while not counted.exists():  # Ray Train has heard of a checkpoint only when its controller next asks
+    def save_or_hang(engine, step, *rest):
+        if step == 2 and not hung.exists() and os.environ["RANK"] == "0":
+            hung.touch()
+            while not counted.exists():  # Ray Train learns of a checkpoint only at its controller's next poll
                 time.sleep(0.1)
-            os._exit(1)
-        save(engine, step, run)
+            phases.pulse._stall_s = 0  # only now: on a busy machine all else may take long
+            threading.Event().wait()
+        save(engine, step, *rest)
 
-    worker._save = save_or_die
+    worker._save = save_or_hang
     return worker.train_loop(config)
 
 
-def test_killed_workers_go_on_from_the_checkpoint(plain, tmp_path, tiny_model, console, monkeypatch):
-    # Sent to the workers as source: they cannot import this file.
+def test_workers_of_which_one_hangs_leave_their_stacks_and_go_on_from_the_checkpoint(
+    plain, tmp_path, tiny_model, console, monkeypatch
+):
+    # Pickled by value, since the workers cannot import this file.
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    monkeypatch.setattr("offsft.train.run.train_loop", loop_that_dies_once)
+    monkeypatch.setattr("offsft.train.run.train_loop", loop_that_hangs_once)
+    said = []
+    monkeypatch.setattr(console, "say", said.append)
     overrides = ("train.zero_stage=2", "train.workers=2", "train.checkpoint_steps=1", "train.keep_checkpoints=1")
     lines, folder, result, _ = run(tmp_path / "run", tiny_model, console, *overrides)
+    (line,) = said
+    assert re.match(
+        r"train: worker 0 on \S+ \(.+\) has shown no sign of life for \d+ s \(train.stall_s=0\), saving a checkpoint;"
+        r" worker 1 \w+ing",
+        line,
+    )
+    logs = [(folder.logs / f"train-{rank}.log").read_text() for rank in (0, 1)]
+    assert "in save_or_hang" in logs[0]
+    assert "in train_loop" in logs[1], "the other worker shows what it waited for"
     want, plain_folder, _, _ = plain
     assert starts(tmp_path / "run") == ["1", "2"]
     assert [line["step"] for line in lines] == [1, 2, 3]
@@ -228,7 +279,7 @@ def test_killed_workers_go_on_from_the_checkpoint(plain, tmp_path, tiny_model, c
 
 
 def loop_with_a_broken_step(config):
-    """The real loop, in which the loss of step 2 is not finite."""
+    """The real loop, but the loss of step 2 is not finite."""
     from offsft.train import worker
 
     train_step = worker.train_step
@@ -241,18 +292,50 @@ def loop_with_a_broken_step(config):
     return worker.train_loop(config)
 
 
-def test_as_many_steps_as_allowed_are_skipped_and_named(tmp_path, tiny_model, console, monkeypatch):
+def test_two_workers_in_bfloat16_skip_as_many_steps_as_allowed_and_name_them(
+    tmp_path, tiny_model, console, monkeypatch
+):
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     monkeypatch.setattr("offsft.train.run.train_loop", loop_with_a_broken_step)
-    lines, folder, result, _ = run(tmp_path / "run", tiny_model, console, "train.workers=2", "train.skip_steps=1")
+    overrides = ("train.workers=2", "model.dtype=bfloat16", "train.skip_steps=1")
+    lines, folder, result, _ = run(tmp_path / "run", tiny_model, console, *overrides)
     assert [line["step"] for line in lines] == [1, 3]
     (skipped,) = (folder.path / "skipped.jsonl").read_text().splitlines()
     assert json.loads(skipped)["step"] == 2
     assert len(json.loads(skipped)["rows"]) == 4
     assert result["skipped_steps"] == 1
-    assert all(tensor.isfinite().all() for tensor in load_file(folder.model / "model.safetensors").values())
+    weights = load_file(folder.model / "model.safetensors")
+    assert all(tensor.isfinite().all() for tensor in weights.values())
+    assert weights["model.norm.weight"].dtype is torch.bfloat16
+    assert_the_checkpoint_gives_the_same_model(folder, tiny_model)
+
+
+def loop_whose_export_fails(config):
+    """The real loop, but saving the model is refused."""
+    from offsft.train import worker
+
+    def refuse(*_):
+        raise ValueError("these settings cannot be saved")
+
+    worker.export = refuse
+    return worker.train_loop(config)
+
+
+def test_an_export_that_fails_costs_no_training_and_can_be_done_alone(tmp_path, tiny_model, console, monkeypatch):
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    monkeypatch.setattr("offsft.train.run.train_loop", loop_whose_export_fails)
+    message = (
+        r"the export failed: ValueError: these settings cannot be saved; .*`python -m jobs.export_model run=.*/run`"
+    )
+    with pytest.raises(TrainingError, match=message):
+        run(tmp_path / "run", tiny_model, console)
+    assert starts(tmp_path / "run") == ["1"], "the workers were started again, to fail at the same place"
+    folder = RunFolder(str(tmp_path / "run"))
+    assert not folder.model.exists()
+    assert export_checkpoint(read_recipe(folder), folder, tiny_model).step == 3
+    assert AutoModelForCausalLM.from_pretrained(folder.model).generation_config.eos_token_id
 
 
 def starts(run_path):
-    """The step from which rank 0 trained, each time that it was started."""
+    """The step from which rank 0 trained, for each of its starts."""
     return re.findall(r"rank 0 of \d+: training from step (\d+)", (run_path / "logs" / "train-0.log").read_text())

@@ -1,6 +1,6 @@
-"""Twenty steps of a small model follow the trace that is committed beside this file.
+"""Twenty steps of a small model follow the trace that is committed next to this file.
 
-`OFFSFT_WRITE_TRACE=1 pytest tests/e2e/test_train_trace.py` writes it anew, where a change of the numbers is meant.
+`OFFSFT_WRITE_TRACE=1 pytest tests/e2e/test_train_trace.py` rewrites it after an intended change of the numbers.
 """
 
 import json
@@ -12,15 +12,15 @@ import pytest
 import torch
 from torch import multiprocessing
 
-from offsft.batching import Plan
-from offsft.config import Train
+from offsft.config import TrainConfig
+from offsft.train.batching import BatchPlan
 from offsft.train.rows import Row
 
 pytestmark = pytest.mark.e2e
 
 TRACE = Path(__file__).with_name("train_trace.json")
 RTOL = 1e-3
-"""Relative tolerance: float32 sums in another order, on another processor, over twenty steps."""
+"""Relative tolerance for float32 sums in another order, on another processor, over twenty steps."""
 STEPS = 20
 
 
@@ -31,6 +31,7 @@ def run(_, folder, out):
     from transformers import AutoModelForCausalLM
 
     from offsft.train import worker
+    from offsft.train.engine import start_engine
 
     draw = random.Random(5)
     rows = [
@@ -39,13 +40,13 @@ def run(_, folder, out):
     ]
     seen = {}
     for kind in ("sft", "dft"):
-        settings = Train(
+        settings = TrainConfig(
             objective={"kind": kind}, global_batch=4, micro_batch_tokens=64, max_tokens=64, epochs=2, learning_rate=3e-3
         )
-        plan = Plan([row.tokens for row in rows], 4, 64, 1, seed=0, epochs=2)
+        plan = BatchPlan([row.tokens for row in rows], 4, 64, 1, seed=0, epochs=2)
         assert plan.steps == STEPS
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-        engine = worker.start_engine(model, settings, "float32")
+        engine = start_engine(model, settings, "float32")
         steps = [worker.train_step(engine, rows, plan, step, 0, settings)[0] for step in range(STEPS)]
         seen[kind] = {
             "loss": [sums.loss / sums.tokens for sums in steps],

@@ -1,13 +1,13 @@
-"""A training driver of its own, to be killed: `python training_job.py key=value ...`.
+"""A training driver in a separate process, to be killed: `python training_job.py key=value ...`.
 
-Where `wait` is in the run's folder, the workers wait for ever before they save step 2.
+If `wait` exists in the run's folder, the workers wait forever before they save step 2.
 """
 
 import time
 from pathlib import Path
 
 import offsft.train.run
-from jobs.command import run_pipeline
+from jobs.cli import run_pipeline
 
 
 def loop_that_may_wait(config):
@@ -15,10 +15,10 @@ def loop_that_may_wait(config):
 
     save = worker._save
 
-    def save_or_wait(engine, step, run):
+    def save_or_wait(engine, step, *rest):
         if step == 2 and (Path(config["spec"].logs).parent / "wait").exists():
             time.sleep(600)
-        save(engine, step, run)
+        save(engine, step, *rest)
 
     worker._save = save_or_wait
     return worker.train_loop(config)

@@ -1,15 +1,25 @@
-"""Every objective in float64 with full logits and autograd: slow, plain, and written apart from the code under test."""
+"""Every objective in float64 with full logits and autograd: slow, plain, and independent of the code under test."""
 
 import torch
 
 
 def reference_loss(settings, logits, targets, tokens, reference_logits=None):
-    """Weighted sum of the losses (0-dim, differentiable) of T tokens with logits (T, V), all float64."""
+    """Weighted sum of the losses (0-dim, differentiable) over T tokens with logits (T, V), all float64."""
     rows = torch.arange(len(targets))
     logprobs = logits.log_softmax(1)[rows, targets]
     probs = logprobs.exp()
     ref = None if tokens.reference_T is None else tokens.reference_T.double()
     match settings.kind:
+        case "dft" | "prift" if settings.needs_reference:
+            loss = -ref.exp() * logprobs
+        case "power" if settings.frozen:
+            loss = -(ref.exp() ** settings.exponent) * logprobs
+        case "talr" if settings.frozen:
+            loss = -(ref.exp() ** (1 / tokens.batch_loss)).clip(min=settings.floor) * logprobs
+        case "eaft":
+            entropy = -(logits.softmax(1) * logits.log_softmax(1)).sum(1)
+            most = settings.most_entropy or torch.tensor(float(logits.shape[1])).log()
+            loss = -((entropy / most).clip(max=1) ** settings.exponent).detach() * logprobs
         case "sft":
             loss = -logprobs
         case "dft" | "asft":
@@ -35,7 +45,9 @@ def reference_loss(settings, logits, targets, tokens, reference_logits=None):
             entropy = -(logits.softmax(1) * logits.log_softmax(1)).sum(1)
             exponent = torch.exp(-(logprobs + entropy) / settings.beta)
             exponent = exponent.clip(settings.exponent_min, settings.exponent_max)
-            loss = -(probs**exponent).detach() * logprobs
+            exponent = 1 + idft_share(settings, tokens.progress) * (exponent - 1)
+            weight = probs ** exponent.detach()
+            loss = -(weight if settings.weight_gradient else weight.detach()) * logprobs
         case "talr":
             loss = -(probs ** (1 / tokens.batch_loss)).clip(min=settings.floor).detach() * logprobs
     if settings.kind == "asft":
@@ -43,3 +55,12 @@ def reference_loss(settings, logits, targets, tokens, reference_logits=None):
         divergence = (reference * (reference_logits.log_softmax(1) - logits.log_softmax(1))).sum(1)
         loss = loss + settings.coefficient * divergence
     return (tokens.weight_T.double() * loss).sum()
+
+
+def idft_share(settings, progress):
+    """Share of the free exponent: 0 while it is held at 1, 1 once it is free, linear in between."""
+    if progress < settings.warmup:
+        return 0.0
+    if progress >= settings.warmup + settings.ramp:
+        return 1.0
+    return (progress - settings.warmup) / settings.ramp

@@ -1,4 +1,4 @@
-"""DFT by other people's code gives the same loss on the same ids."""
+"""Third-party implementations of DFT give the same loss on the same ids."""
 
 import warnings
 
@@ -19,7 +19,7 @@ TOKENS = sum(len(row.response_ids) for row in ROWS)
 
 
 def our_loss(model_folder):
-    """Mean loss and its gradient by the embedding of the words."""
+    """Mean loss, and its gradient with respect to the token embedding."""
     model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
     loss = loss_of(PolicyLoss(model, Dft()), pack(ROWS, [0, 1, 2])).loss / TOKENS
     loss.backward()

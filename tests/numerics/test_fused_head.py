@@ -1,12 +1,15 @@
 """The fused head against a readable float64 reference: values and gradients of every objective."""
 
+import math
+
 import pytest
 import torch
 
-from offsft import fused_head as module
-from offsft.config.objective import Asft, Dft, Idft, Is, IwSft, Kl, Power, Psft, Sft, Talr
-from offsft.fused_head import Anchor, LogitTransform, fused_head, token_logprobs
-from offsft.objectives import Tokens, losses
+from offsft.config.objective import Asft, Dft, Eaft, Idft, Is, IwSft, Kl, Power, Prift, Psft, Sft, Talr
+from offsft.losses import logits as module
+from offsft.losses.fused_head import Anchor, fused_head, token_logprobs
+from offsft.losses.logits import LogitTransform
+from offsft.losses.objectives import Tokens, losses
 from tests.numerics.reference import reference_loss
 
 EVERY = [
@@ -19,15 +22,22 @@ EVERY = [
     Kl(),
     Asft(coefficient=0.3),
     Idft(),
+    Idft(warmup=0, ramp=0, weight_gradient=False),
     Talr(floor=0.3),
+    Eaft(),
+    Eaft(exponent=2, most_entropy=0.5),
+    Prift(),
+    Dft(frozen=True),
+    Power(exponent=0.4, frozen=True),
+    Talr(floor=0.3, frozen=True),
 ]
 DIM, WORDS = 24, 101
 
-each_objective = pytest.mark.parametrize("objective", EVERY, ids=lambda o: o.kind)
+each_objective = pytest.mark.parametrize("objective", EVERY, ids=str)
 
 
 class Case:
-    """Random hidden states, head, targets and everything that an objective may want to know."""
+    """Random hidden states, head, targets and all other inputs that an objective may need."""
 
     def __init__(self, tokens, *, scale=1.0, dtype=torch.float32, objective=None):
         draw = torch.Generator().manual_seed(tokens)
@@ -39,7 +49,7 @@ class Case:
             weight_T=torch.tensor([1.0, 0.5, 2.0])[torch.randint(3, (tokens,), generator=draw)],
             row_T=torch.arange(tokens) * 5 // max(1, tokens),
             reference_T=(now + 0.3 * torch.randn(tokens, generator=draw)).clamp(max=0),
-            # As in a mixture: some rows sampled near the policy, some with no behaviour at all.
+            # As in a mixture: some rows sampled near the policy, some without behaviour log-probs.
             behavior_T=torch.where(
                 torch.arange(tokens) % 3 == 0, 0.0, (now - torch.randn(tokens, generator=draw)).clamp(max=0)
             ),
@@ -57,7 +67,7 @@ class Case:
         return out
 
     def expect(self, objective, transform=lambda logits: logits):
-        """Loss, and its gradients by hidden states and head, in float64."""
+        """Loss, and its gradients with respect to hidden states and head, in float64."""
         hidden, weight = (t.detach().double().requires_grad_() for t in (self.hidden, self.weight))
         reference = None
         if self.anchor:
@@ -80,7 +90,7 @@ def test_values_and_gradients(objective, tokens, chunk):
 
 @each_objective
 def test_extreme_logits_stay_finite_and_right(objective):
-    case = Case(20, scale=25.0, objective=objective)  # log-probs down to -400, whose exponentials float32 does not have
+    case = Case(20, scale=25.0, objective=objective)  # log-probs down to -400, whose exponentials underflow float32
     out = case.run(objective, chunk_tokens=7)
     want_loss, want_hidden, _ = case.expect(objective)
     torch.testing.assert_close(out.loss.double(), want_loss, rtol=1e-4, atol=1e-4)
@@ -167,12 +177,14 @@ def test_what_the_head_reports_of_each_token(objective):
         losses(objective, leaf, case.tokens).loss_T.sum().backward()
         torch.testing.assert_close(out.slopes_T, -leaf.grad, rtol=1e-4, atol=1e-5)
     assert out.ratios_T.shape == ((31,) if objective.kind in {"is", "iw_sft", "psft", "kl"} else (0,))
-    assert out.clipped_T.shape == ((31,) if objective.kind in {"is", "iw_sft", "psft", "idft", "talr"} else (0,))
+    assert out.clipped_T.shape == (
+        (31,) if objective.kind in {"is", "iw_sft", "psft", "idft", "talr", "eaft"} else (0,)
+    )
 
 
 def test_the_bounds_act_on_some_tokens_and_not_on_others():
-    """Else the tests above would say nothing of one side."""
-    for objective in (Is(), IwSft(cap=1.1), Psft(), Idft(), Talr(floor=0.3)):
+    """Otherwise the tests above would not cover one side."""
+    for objective in (Is(), IwSft(cap=1.1), Psft(), Idft(), Talr(floor=0.3), Eaft(most_entropy=0.5)):
         clipped = Case(64, objective=objective).run(objective).clipped_T
         assert 0 < clipped.mean() < 1, objective.kind
 
@@ -209,3 +221,64 @@ def test_before_the_first_step_the_ratios_to_the_reference_are_1():
         out = fused_head(case.hidden, case.weight, case.targets, objective, tokens)
         torch.testing.assert_close(out.ratios_T, torch.ones(40))
         torch.testing.assert_close(out.slopes_T, torch.ones(40), rtol=1e-4, atol=1e-4)
+
+
+def test_prift_is_frozen_dft():
+    case = Case(40)
+    logprobs = -3 * torch.rand(40)
+    got = losses(Prift(), logprobs, case.tokens).loss_T
+    torch.testing.assert_close(got, losses(Dft(frozen=True), logprobs, case.tokens).loss_T, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("progress", "share"), [(0.0, 0), (0.19, 0), (0.25, 0.5), (0.3, 1), (1.0, 1)])
+def test_idfts_exponent_is_held_at_1_and_then_moves_to_its_own(progress, share):
+    logprobs, entropy = torch.tensor([-4.0]), torch.tensor([2.0])
+    tokens = Tokens(torch.ones(1), torch.zeros(1, dtype=torch.long), entropy_T=entropy, progress=progress)
+    exponent = 1 + share * (2.0 - 1)  # exp(2) is above the largest, which is 2
+    want = math.exp(-4.0 * exponent) * 4.0
+    assert losses(Idft(), logprobs, tokens).loss_T.item() == pytest.approx(want, rel=1e-5)
+
+
+@each_objective
+@pytest.mark.parametrize("tokens", [1, 23])
+def test_split_products_of_a_bfloat16_head_are_those_of_float32(objective, tokens):
+    """Log-probs are exact products summed in another way; gradients end in bfloat16, whose last digit may differ."""
+    found = {}
+    for split in (False, True):
+        case = Case(tokens, dtype=torch.bfloat16, objective=objective)
+        out = fused_head(
+            case.hidden,
+            case.weight,
+            case.targets,
+            objective,
+            case.tokens,
+            anchor=case.anchor,
+            chunk_tokens=5,
+            split=split,
+        )
+        out.loss.backward()
+        found[split] = out, case.hidden.grad.float(), case.weight.grad.float()
+    (want, *want_gradients), (got, *got_gradients) = found[False], found[True]
+    torch.testing.assert_close(got.logprobs_T, want.logprobs_T, rtol=1e-6, atol=1e-5)
+    torch.testing.assert_close(got.loss, want.loss, rtol=1e-5, atol=1e-5)
+    for mine, theirs in zip(got_gradients, want_gradients, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=2**-7, atol=1e-4 * float(theirs.abs().max()))
+
+
+def test_the_split_of_a_derivative_keeps_sixteen_binary_digits():
+    values = torch.randn(1000, generator=torch.Generator().manual_seed(0))
+    high, low = module.split_halves(values, torch.bfloat16)
+    assert high.dtype == low.dtype == torch.bfloat16
+    assert ((high.float() + low.float() - values).abs() <= 2**-16 * values.abs()).all()
+    assert ((high.float() - values).abs() > 2**-12 * values.abs()).any()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_products_of_halves_are_summed_in_float32():
+    left, right = (torch.randn(64, 64, device="cuda").bfloat16() for _ in range(2))
+    want = (left.double() @ right.double()).float()
+    torch.testing.assert_close(module.multiply_halves(left, right), want, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(
+        module.multiply_halves(left.T, right), (left.T.double() @ right.double()).float(), rtol=1e-5, atol=1e-4
+    )

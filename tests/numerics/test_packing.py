@@ -1,4 +1,4 @@
-"""Rows packed into one sequence give the loss and the gradients of the same rows one by one."""
+"""Rows packed into one sequence give the loss and gradients of the same rows one by one."""
 
 import pytest
 import torch
@@ -43,7 +43,7 @@ def test_the_loss_is_that_of_transformers_over_the_response_alone(tiny_model):
     for row in ROWS:
         ids = torch.tensor([row.prompt_ids + row.response_ids])
         labels = torch.tensor([[-100] * len(row.prompt_ids) + row.response_ids])
-        total += model(input_ids=ids, labels=labels).loss * row.mass
+        total += model(input_ids=ids, labels=labels).loss * row.loss_normalizer
     torch.testing.assert_close(loss, total.detach(), rtol=1e-4, atol=1e-4)
 
 

@@ -1,4 +1,4 @@
-"""A driver of its own for tests that send it signals: `python rewriting_job.py MODEL DELAY_S key=value ...`."""
+"""A separate driver for tests that send it signals: `python rewriting_job.py MODEL DELAY_S key=value ...`."""
 
 import sys
 from pathlib import Path
@@ -8,7 +8,7 @@ import ray
 sys.path.insert(0, str(Path(__file__).parent))
 import scripted_problems
 
-from jobs.command import run
+from jobs.cli import run
 
 ray.cloudpickle.register_pickle_by_value(scripted_problems)
 MODEL, DELAY_S = sys.argv[1], float(sys.argv[2])
@@ -22,14 +22,14 @@ def slow_sampler(prompts):
 
 
 def work(recipe, console):
-    from offsft.ray_session import ray_session
-    from offsft.rewrite.pipeline import run_rewrite
-    from offsft.run_folder import RunFolder
+    from offsft.rewrite.run import run_rewrite
+    from offsft.runtime.session import ray_session
+    from offsft.storage.run_folder import RunFolder
 
     folder = RunFolder(recipe.run)
     folder.open(recipe)
     with ray_session(recipe.cluster):
-        run_rewrite(recipe, folder, MODEL, console, sampler_factory=slow_sampler)
+        folder.finish("rewrite", run_rewrite(recipe, folder, MODEL, console, sampler_factory=slow_sampler))
     console.say("rewritten")
 
 

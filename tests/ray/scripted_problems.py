@@ -1,11 +1,11 @@
-"""Problems whose fate is in their text, and the sampler that plays it: `self`, `guided` or `expert`."""
+"""Problems whose text names their fate (`self`, `guided` or `expert`), and the sampler that plays it."""
 
 import asyncio
 import json
 import re
 
 from offsft.errors import EngineError
-from offsft.sampling.scripted import ScriptedSampler
+from offsft.inference.engines.scripted import ScriptedSampler
 
 FATES = ("self", "guided", "expert")
 
@@ -13,6 +13,8 @@ FATES = ("self", "guided", "expert")
 def script(prompt: str, number: int) -> str:
     """A correct answer at the second sample of the stage that the problem's text names, wrong ones elsewhere."""
     found = re.search(r"(self|guided|expert) (\d+)", prompt)
+    if "1 + 0" in prompt and found is None:  # an engine's first question after a death
+        return "1"
     assert found is not None, prompt
     stage = "guided" if "one way to work it out" in prompt else "self"
     right = found[1] == stage and number >= 1
@@ -20,8 +22,7 @@ def script(prompt: str, number: int) -> str:
 
 
 def scripted_sampler(prompts):
-    tokenizer = prompts._tokenizer
-    return ScriptedSampler(script, encode=prompts.response, decode=tokenizer.decode, delay_s=0.01)
+    return ScriptedSampler(script, encode=prompts.response, decode=prompts.text, delay_s=0.01)
 
 
 def always_right(prompts):
@@ -29,7 +30,7 @@ def always_right(prompts):
         found = re.search(r"(self|guided|expert) (\d+)", prompt)
         return f"It is \\boxed{{{found[2]}}}"
 
-    return ScriptedSampler(script, encode=prompts.response, decode=prompts._tokenizer.decode)
+    return ScriptedSampler(script, encode=prompts.response, decode=prompts.text)
 
 
 def must_not_start(prompts):
@@ -49,7 +50,7 @@ def write_problems(path, count, start=0):
 
 
 class MortalSampler:
-    """A scripted sampler whose engine dies, or hangs, where `fate` says so: `die`, `hang` or None for a prompt."""
+    """A scripted sampler whose engine dies or hangs as `fate` says for a prompt: `die`, `hang` or None."""
 
     def __init__(self, sampler, fate):
         self._sampler = sampler
@@ -70,12 +71,12 @@ class MortalSampler:
 
 
 def mortal(fate):
-    """A sampler factory."""
+    """A factory of mortal samplers."""
     return lambda prompts: MortalSampler(scripted_sampler(prompts), fate)
 
 
 def once(path):
-    """True for the first caller of all processes."""
+    """True for the first caller across all processes."""
     try:
         path.touch(exist_ok=False)
     except FileExistsError:

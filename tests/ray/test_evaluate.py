@@ -1,4 +1,4 @@
-"""Suites through the pool: every sample kept, the table right, what is done not done again, nothing mixed."""
+"""Suites through the pool: every sample kept, the table right, finished work not repeated, nothing mixed."""
 
 import json
 
@@ -8,12 +8,12 @@ import ray
 import scripted_problems
 from scripted_problems import always_right, must_not_start, scripted_sampler, write_problems
 
+from offsft.config.loading import evaluation_settings, load
 from offsft.errors import RunFolderError
 from offsft.evaluate.run import run_evaluate
-from offsft.recipes import evaluation_settings, load
 from offsft.report.evaluation_page import write_evaluation_page
-from offsft.rewrite.pipeline import run_rewrite
-from offsft.run_folder import RunFolder
+from offsft.rewrite.run import run_rewrite
+from offsft.storage.run_folder import RunFolder
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
 ray.cloudpickle.register_pickle_by_value(scripted_problems)
@@ -39,7 +39,7 @@ def described(tmp_path_factory):
 
 def evaluated(folder, models, suites, console, sampler_factory):
     arguments = [f"suites=[{suites}]", "samples=4", "greedy=true", "max_tokens=40", f"run={folder}"]
-    recipe = load(None, evaluation_settings(None, [*arguments, "verify.timeout_s=20"]))
+    recipe = load(None, evaluation_settings(None, [*arguments, "verify.timeout_s=60"]))
     run = RunFolder(recipe.run)
     run.open(recipe)
     result = run_evaluate(recipe, run, models, console, sampler_factory=sampler_factory)
@@ -56,7 +56,7 @@ def test_a_table_grows_by_suites_and_models_and_nothing_is_sampled_twice(tmp_pat
     run, result, table = first
     rows = answers(run, "base")
     assert set(rows) == {f"easy-{line}" for line in range(1, 26)}
-    # The script is wrong once, then right, where a problem says `self`; the greedy answer is the fifth.
+    # For `self` problems the script is wrong once, then right; the greedy answer is the fifth.
     assert [sample["outcome"] for sample in rows["easy-1"]["samples"]] == ["wrong", *["correct"] * 3]
     assert [sample["extracted"] for sample in rows["easy-1"]["samples"]] == ["1", "0", "0", "0"]
     assert [sample["outcome"] for sample in rows["easy-1"]["greedy"]] == ["correct"]
@@ -84,6 +84,30 @@ def test_a_table_grows_by_suites_and_models_and_nothing_is_sampled_twice(tmp_pat
     assert "<td>better less base</td><td>+40.0" in (run.path / "evaluation.html").read_text()
 
 
+def test_held_out_problems_and_what_the_training_cost_elsewhere(tmp_path, described, tiny_model, console):
+    write_problems(tmp_path / "p.jsonl", 3)
+    settings = [f"run={tmp_path / 'r'}", f"evaluate.path={tmp_path / 'p.jsonl'}", "evaluate.max_tokens=40"]
+    settings += ["evaluate.temperature=0", f"evaluate.retention=[{described / 'easy.yaml'}]"]
+    recipe = load(None, [*settings, "evaluate.drift_problems=2", "verify.timeout_s=60"])
+    run = RunFolder(recipe.run)
+    run.open(recipe)
+    models = {"base": tiny_model, "trained": tiny_model}
+    result = run_evaluate(recipe, run, models, console, sampler_factory=always_right)
+    assert (result["suites"], result["problems"]) == (["held_out", "easy"], 3), "the suite of retention is apart"
+    assert [each["suite"] for each in result["retention"]] == ["easy"]
+    table = json.loads((run.path / "evaluation.json").read_text())
+    assert {row["suite"]: row["retention"] for row in table["rows"]} == {"held_out": False, "easy": True}
+    assert {each["suite"] for each in table["differences"]} == {"held_out", "easy"}
+    rows = answers(run, "trained")
+    drift = [row for row in rows.values() if row["drift"]]
+    assert len(drift) == 2
+    assert {row["suite"] for row in drift} == {"held_out"}
+    first = answers(run, "base")
+    assert all(row["drift"]["response_ids"] == first[row["id"]]["drift"]["response_ids"] for row in drift)
+    assert [each["model"] for each in table["kl"]] == ["trained"]
+    assert result["kl"]["trained"]["mean"] == table["kl"][0]["mean"]
+
+
 def test_problems_of_a_suite_are_left_out_of_training(tmp_path, described, tiny_model, console):
     write_problems(tmp_path / "p.jsonl", 3)  # `self 0`, which is the first of the suite `easy`, `guided 1`, `expert 2`
     settings = [
@@ -91,7 +115,7 @@ def test_problems_of_a_suite_are_left_out_of_training(tmp_path, described, tiny_
         f"data.path={tmp_path / 'p.jsonl'}",
         f"data.exclude_suites=[{described / 'easy.yaml'}]",
     ]
-    recipe = load(None, [*settings, "rewrite.max_tokens=40", "verify.timeout_s=20"])
+    recipe = load(None, [*settings, "rewrite.max_tokens=40", "verify.timeout_s=60"])
     folder = RunFolder(recipe.run)
     folder.open(recipe)
     result = run_rewrite(recipe, folder, tiny_model, console, sampler_factory=scripted_sampler)

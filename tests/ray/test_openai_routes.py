@@ -1,6 +1,7 @@
 """Our layers around ray.serve.llm's OpenAI routes, with a scripted engine behind them: no Ray runs here."""
 
 import json
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -10,50 +11,60 @@ from ray.serve._private.common import DeploymentID
 from ray.serve.exceptions import DeploymentUnavailableError
 from starlette.testclient import TestClient
 
-from offsft.cascade import cascade_settings
-from offsft.config import Limits, Recipe
-from offsft.sampling.handle import Whole
-from services import control
+from offsft.config import PromptConfig, Recipe
+from offsft.inference.engines.serve import WholeAnswer
+from offsft.prompts import Prompts
+from offsft.rewrite.cascade import cascade_settings
+from services import deploy
+from services.admission import Gate
 from services.app import build_app
-from services.gate import Gate
-from services.keys import Keys
-from services.models import Models, Served
+from services.auth import Keys
+from services.dependencies import Dependencies
 from services.openai_engine import OpenAiEngine
-from services.parts import Parts
 from services.rewriting import Rewriter
+from services.served_models import Models, Served
+from services.settings import Limits
+from tests.unit.prompts.lookalikes import lookalike
 
 pytestmark = pytest.mark.ray
 MESSAGES = [{"role": "user", "content": "Hello"}]
+REFUSALS = {
+    49: (400, "more than the context holds", "BadRequestError", "input_tokens"),
+    44: (400, "max_tokens must be even. (parameter=x, value=44)", "BadRequestError", None),
+    46: (400, "a tool parser is needed", "BadRequestError", "tool_choice"),
+    47: (503, "the engine died", "EngineDeadError", None),
+    45: (500, "the engine could not answer this request", "InternalServerError", None),
+}
+"""What the scripted engine answers to that many tokens: status, message, kind, field."""
 USAGE = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
 
 
 class Handle:
-    """A deployment's handle with a scripted engine behind it; keeps the bodies that it was given."""
+    """A deployment's handle with a scripted engine behind it; records the bodies that it receives."""
 
     def __init__(self):
         self.bodies = []
         self.dies = False
         self.whole = SimpleNamespace(remote=self._whole)
-        self.chat = self.completions = SimpleNamespace(remote=self._events)
+        self.events = SimpleNamespace(remote=self._events)
 
     def options(self, *, stream):
         assert stream
         return self
 
-    def _whole(self, route, body):
+    def _whole(self, route, body, *hints):
         return Answer(self._answered(route, body))
 
     async def _answered(self, route, body):
         self.bodies.append(body)
         if self.dies:
             raise RayActorError
-        if body.max_tokens == 49:
-            return Whole(400, "more than the context holds", "BadRequestError")
-        if body.max_tokens == 47:
-            return Whole(500, "a path of the server", "EngineDeadError")
-        return Whole(200, json.dumps({"choices": [{"index": 0}], "usage": USAGE}), "", 5, 2)
+        if body.max_tokens in REFUSALS:
+            status, message, kind, param = REFUSALS[body.max_tokens]
+            return WholeAnswer(status, message, kind, param)
+        return WholeAnswer(200, json.dumps({"choices": [{"index": 0}], "usage": USAGE}), "", None, 5, 2)
 
-    def _events(self, body):
+    def _events(self, route, body, *hints):
         self.answers = Answers(self._chunks(body))
         return self.answers
 
@@ -61,9 +72,12 @@ class Handle:
         self.bodies.append(body)
         if self.dies:
             raise RayActorError
-        if body.max_tokens == 49:
-            message = "more than the context holds"
-            yield [ErrorResponse(error=ErrorInfo(message=message, type="BadRequestError", code=400))]
+        if body.max_tokens in REFUSALS:
+            status, message, kind, param = REFUSALS[body.max_tokens]
+            yield [ErrorResponse(error=ErrorInfo(message=message, type=kind, code=status, param=param))]
+        if body.max_tokens == 40:
+            error = {"message": "Internal server error", "type": "InternalServerError", "code": 500, "param": None}
+            yield ["data: " + json.dumps({"error": error}) + "\n\n", "data: [DONE]\n\n"]
         # Two events in one piece, as ray.serve.llm batches them.
         yield [f'data: {{"choices":[{{"delta":{{"content":"{letter}"}}}}]}}\n\n' for letter in "ab"]
         assert body.stream_options.include_usage
@@ -73,7 +87,7 @@ class Handle:
 
 
 class Answer:
-    """As a DeploymentResponse."""
+    """A fake DeploymentResponse."""
 
     def __init__(self, answered):
         self._answered = answered
@@ -83,7 +97,7 @@ class Answer:
 
 
 class Answers:
-    """As a DeploymentResponseGenerator."""
+    """A fake DeploymentResponseGenerator."""
 
     def __init__(self, chunks):
         self._chunks = chunks
@@ -99,19 +113,41 @@ class Answers:
         self.cancelled = True
 
 
+def thinkless():
+    """Prompts of a recipe with `model.thinking=off`."""
+    return Prompts(lookalike("qwen3"), PromptConfig(), "off")
+
+
+def logged_last(log, parts):
+    """The last line of the access log, once its thread has written what there is."""
+    for _ in range(1000):
+        lines = log.read_text().splitlines()
+        if len(lines) == parts["sent"]:
+            return json.loads(lines[-1])
+        time.sleep(0.01)
+    raise AssertionError(lines)
+
+
 @pytest.fixture
 def served(tmp_path):
     engine, models, limits = Handle(), Models(), Limits(samples=4, max_tokens=50)
-    model = Served("base", "r1", lambda: None, lambda prompts: None, openai=OpenAiEngine(engine), takes_seed=False)
+    model = Served("base", "r1", thinkless, lambda prompts: None, openai=OpenAiEngine(engine, "base"), takes_seed=False)
     models.replace([model], "base")
     recipe = Recipe(run="runs/x")
     rewriter = Rewriter(cascade_settings(recipe.rewrite, recipe.model.context_tokens), None, limits)
     log = tmp_path / "access.jsonl"
-    parts = Parts(limits, Keys(), Gate(limits), models, rewriter, "math", 5.0, str(log))
-    client = TestClient(build_app(parts, on_serve=True), raise_server_exceptions=False)
-    yield client, engine, lambda: json.loads(log.read_text().splitlines()[-1])
+    parts = Dependencies(limits, Keys(), Gate(limits), models, rewriter, "math", 5.0, str(log))
+    client, counted = TestClient(build_app(parts, on_serve=True), raise_server_exceptions=False), {"sent": 0}
+    send = client.post
+
+    def post(*args, **more):
+        counted["sent"] += 1
+        return send(*args, **more)
+
+    client.post = post
+    yield client, engine, lambda: logged_last(log, counted)
     assert model.in_hand == 0
-    assert parts.gate._slots._value == limits.active
+    assert parts.gate.running == 0
 
 
 def test_a_request_without_a_model_gets_the_default_and_its_revision(served):
@@ -122,6 +158,17 @@ def test_a_request_without_a_model_gets_the_default_and_its_revision(served):
     assert engine.bodies[0].model == "base"
     assert engine.bodies[0].request_id != engine.bodies[1].request_id
     assert (logged()["request_id"], logged()["prompt_tokens"], logged()["completion_tokens"]) == ("same", 5, 2)
+
+
+@pytest.mark.parametrize("own", [{}, {"enable_thinking": True, "tone": "dry"}])
+def test_a_chat_is_rendered_and_ended_as_the_recipe_trains_unless_the_client_says_otherwise(served, own):
+    client, engine, _ = served
+    client.post("/v1/chat/completions", json={"messages": MESSAGES, "chat_template_kwargs": own, "stop_token_ids": [3]})
+    client.post("/v1/completions", json={"prompt": "a"})
+    chat, completion = engine.bodies
+    assert chat.chat_template_kwargs == {"enable_thinking": False, **own}
+    assert chat.stop_token_ids == [3, thinkless().end_of_turn]
+    assert not completion.stop_token_ids
 
 
 @pytest.mark.parametrize("wanted", [False, True])
@@ -151,7 +198,6 @@ def test_a_stream_is_counted_and_shows_its_usage_only_to_who_asked(served, wante
             "max_tokens comes to 51, and the limit is 50",
         ),
         ("chat/completions", {"messages": MESSAGES, "max_completion_tokens": 99}, 422, "max_tokens comes to 99"),
-        ("chat/completions", {"messages": MESSAGES, "seed": 1}, 422, "takes no seed"),
         ("chat/completions", {"messages": MESSAGES, "model": "other"}, 404, "there is no model 'other'"),
         ("chat/completions", {"messages": "none"}, 400, "messages"),
         ("completions", {"prompt": ["a", "b", "c"], "n": 2}, 422, "n comes to 6"),
@@ -189,19 +235,31 @@ def test_an_engine_that_dies_in_a_stream_ends_it_with_an_error_event(served):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_what_the_engine_refuses_is_told_as_it_says_it(served, stream):
+@pytest.mark.parametrize(
+    ("tokens", "status", "code", "param"),
+    [
+        (49, 400, "context_length_exceeded", "messages"),
+        (46, 400, "invalid_value", "tool_choice"),
+        (44, 400, "invalid_value", "max_tokens"),
+        (47, 503, "engine_unavailable", None),
+        (45, 500, "internal_error", None),
+    ],
+)
+def test_what_the_engine_answers_is_told_by_whose_fault_it_is(served, stream, tokens, status, code, param):
     client, _, logged = served
-    answer = client.post("/v1/chat/completions", json={"messages": MESSAGES, "max_tokens": 49, "stream": stream})
-    assert answer.status_code == 400
-    assert answer.json()["error"]["message"] == "more than the context holds"
-    assert logged()["status"] == 400
+    answer = client.post("/v1/chat/completions", json={"messages": MESSAGES, "max_tokens": tokens, "stream": stream})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], error["param"]) == (status, code, param)
+    assert ("retry-after" in answer.headers) is (status == 503)
+    assert logged()["status"] == status
 
 
-def test_a_failure_of_the_engine_tells_nothing_of_the_server(served):
-    client, _, _ = served
-    answer = client.post("/v1/chat/completions", json={"messages": MESSAGES, "max_tokens": 47})
-    assert answer.status_code == 503
-    assert answer.json()["error"]["message"] == "the engine did not answer: EngineDeadError; try again"
+def test_a_fault_of_the_engines_code_in_a_stream_has_our_form(served):
+    client, _, logged = served
+    answer = client.post("/v1/chat/completions", json={"messages": MESSAGES, "max_tokens": 40, "stream": True})
+    assert answer.status_code == 500
+    assert answer.json()["error"]["code"] == "internal_error"
+    assert logged()["request_id"] in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(
@@ -211,12 +269,32 @@ def test_a_failure_of_the_engine_tells_nothing_of_the_server(served):
 )
 def test_a_switch_hears_every_replica_of_the_gateway_or_none(monkeypatch, answers, running, expected):
     deployment = SimpleNamespace(replica_states={"RUNNING": running})
-    status = SimpleNamespace(applications={control.GATEWAY: SimpleNamespace(deployments={"Gateway": deployment})})
-    monkeypatch.setattr(control.serve, "status", lambda: status)
+    status = SimpleNamespace(applications={deploy.GATEWAY: SimpleNamespace(deployments={"Gateway": deployment})})
+    monkeypatch.setattr(deploy.serve, "status", lambda: status)
 
     def broadcast(method, *arguments):
         if answers is None:
             raise DeploymentUnavailableError(DeploymentID(name="Gateway", app_name="gateway"))
         return SimpleNamespace(results=lambda: answers)
 
-    assert control._each(SimpleNamespace(broadcast=broadcast), "revision", "base") == expected
+    assert deploy._each(SimpleNamespace(broadcast=broadcast), "revision", "base") == expected
+
+
+def test_a_seed_on_a_cpu_has_no_effect_and_where_it_would_have_had_one_this_is_said(served):
+    client, engine, _ = served
+    greedy = client.post("/v1/completions", json={"prompt": "a", "seed": 1234, "temperature": 0})
+    sampled = client.post("/v1/completions", json={"prompt": "a", "seed": 1234, "surprise": 1})
+    assert (greedy.status_code, sampled.status_code) == (200, 200)
+    assert "x-ignored-fields" not in greedy.headers
+    assert sampled.headers["x-ignored-fields"] == "surprise,seed"
+    assert [body.seed for body in engine.bodies] == [None, None]
+
+
+def test_a_stream_is_for_proxies_too_and_a_priority_stays_here(served):
+    client, engine, _ = served
+    answer = client.post("/v1/completions", json={"prompt": "a", "stream": True, "priority": 7, "max_tokens": 3})
+    assert (answer.headers["x-accel-buffering"], answer.headers["cache-control"]) == ("no", "no-store")
+    assert engine.bodies[0].priority == 0
+    refused = client.post("/v1/completions", json={"prompt": "a", "stream": True, "echo": True, "logprobs": 1, "n": 2})
+    assert refused.status_code == 422
+    assert "not streamed with n above 1" in refused.text

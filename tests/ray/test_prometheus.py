@@ -1,4 +1,4 @@
-"""The real Prometheus scrapes a running job by cluster/prometheus.yml, and each query of the dashboard finds data."""
+"""The real Prometheus scrapes a running job with cluster/prometheus.yml, and each dashboard query finds data."""
 
 import json
 import os
@@ -17,10 +17,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 240
 
-pytestmark = [
-    pytest.mark.ray,
-    pytest.mark.skipif(shutil.which("prometheus") is None, reason="Prometheus is not installed (Debian: prometheus)"),
-]
+pytestmark = [pytest.mark.ray, pytest.mark.needs("prometheus")]
 
 
 def free_port():
@@ -43,7 +40,7 @@ def end(process):
 
 @pytest.fixture(scope="module")
 def session(tmp_path_factory):
-    """The folder of the session of a Ray with a running job."""
+    """The session folder of a Ray with a running job."""
     folder = tmp_path_factory.mktemp("job")
     command = [sys.executable, str(Path(__file__).with_name("watched_job.py")), str(folder), str(free_port())]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "RAY_metrics_report_interval_ms": "500"}
@@ -60,7 +57,7 @@ def session(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def ask(session, tmp_path_factory):
-    """A function from a query to what Prometheus answers."""
+    """A function from a query to Prometheus's answer."""
     folder = tmp_path_factory.mktemp("prometheus")
     settings = yaml.safe_load((ROOT / "cluster" / "prometheus.yml").read_text())
     settings["global"]["scrape_interval"] = "1s"
@@ -86,7 +83,7 @@ def ask(session, tmp_path_factory):
 
 
 def queries():
-    """(row, query) of each target of the dashboard, as Grafana would ask for all runs."""
+    """(row, query) per target of the dashboard, as Grafana would send it for all runs."""
     row = ""
     for panel in json.loads((ROOT / "cluster" / "grafana" / "offsft.json").read_text())["panels"]:
         if panel["type"] == "row":
@@ -96,7 +93,7 @@ def queries():
 
 
 def test_each_query_of_the_dashboard_finds_data(ask):
-    """And the numbers are the job's: 60 problems, a third of each fate, or fewer where the last report was not seen."""
+    """And the numbers are the job's: 60 problems, a third of each fate, or fewer if the last report was missed."""
     waiting = [expression for row, expression in queries() if row != "Serving"]
     assert len(waiting) > 20
     until_s = time.monotonic() + PATIENCE_S
@@ -104,7 +101,7 @@ def test_each_query_of_the_dashboard_finds_data(ask):
         time.sleep(1)
         try:
             waiting = [expression for expression in waiting if not ask(expression)]
-        except OSError:  # it has only just been started
+        except OSError:  # it has just been started
             continue
     assert not waiting, "\n".join(waiting)
     found = {}
@@ -114,3 +111,16 @@ def test_each_query_of_the_dashboard_finds_data(ask):
         time.sleep(1)
     assert found.keys() == {"self", "guided", "expert"}
     assert all(0 < number <= 20 for number in found.values()), found
+
+
+def test_the_gateways_requests_are_counted_by_status_and_rewrites_by_outcome(ask):
+    def counted(metric, label):
+        rows = ask(f"sum by ({label}) (ray_offsft_gateway_{metric}_total)")
+        return {row["metric"][label]: float(row["value"][1]) for row in rows}
+
+    until_s = time.monotonic() + PATIENCE_S
+    while not (found := counted("requests", "status")) and time.monotonic() < until_s:
+        time.sleep(1)
+    assert found == {"200": 1, "400": 1, "422": 1}
+    assert counted("rewrites", "source") == {"self": 1, "rejected": 1}
+    assert counted("tokens", "kind").keys() == {"prompt", "completion"}

@@ -1,4 +1,4 @@
-"""The services beside Ray: the same result as the batch job's, and the configs that Serve is given."""
+"""The HTTP services: the same result as the batch job's, and the configs for Serve."""
 
 import json
 import shutil
@@ -12,22 +12,22 @@ from ray.serve.schema import ServeDeploySchema
 from scripted_problems import scripted_sampler, write_problems
 from starlette.testclient import TestClient
 
-from offsft.cascade import cascade_settings
-from offsft.config import Generator, Limits, Routing, Serving
+from offsft.config.loading import load
 from offsft.errors import ConfigError, ModelError
+from offsft.models import fingerprint
 from offsft.prompts import load_prompts
-from offsft.recipes import load
-from offsft.rewrite.pipeline import run_rewrite
-from offsft.run_folder import RunFolder
+from offsft.rewrite.cascade import cascade_settings
+from offsft.rewrite.run import run_rewrite
+from offsft.storage.run_folder import RunFolder
 from offsft.verify import open_verifier
+from services.admission import Gate
 from services.app import build_app
-from services.control import read_config, with_model
-from services.gate import Gate
-from services.keys import Keys
-from services.models import Models, Served
-from services.parts import Parts
+from services.auth import Keys
+from services.dependencies import Dependencies
+from services.deploy import read_config, with_model
 from services.rewriting import Rewriter
-from services.settings import checked, model_folder, revision_of
+from services.served_models import Models, Served
+from services.settings import Generator, Limits, Routing, Serving, model_folder, validate
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
@@ -38,7 +38,14 @@ def test_batch_job_and_http_give_the_same_result(tmp_path, tiny_model, console):
     problems = tmp_path / "p.jsonl"
     write_problems(problems, 9)
     recipe = load(
-        None, [f"run={tmp_path / 'run'}", f"data.path={problems}", "rewrite.max_tokens=40", "verify.timeout_s=20"]
+        None,
+        [
+            f"run={tmp_path / 'run'}",
+            f"data.path={problems}",
+            "rewrite.max_tokens=40",
+            "verify.timeout_s=60",
+            "rewrite.guards={support: null, first_support: null, bare: false}",
+        ],
     )
     folder = RunFolder(recipe.run)
     folder.open(recipe)
@@ -46,11 +53,11 @@ def test_batch_job_and_http_give_the_same_result(tmp_path, tiny_model, console):
     rows = {row["problem"]: row for row in pyarrow.dataset.dataset(folder.rewrites).to_table().to_pylist()}
 
     models, limits, verifier = Models(), Limits(), open_verifier(recipe.verify)
-    prompts = load_prompts(tiny_model, None, recipe.prompt)
+    prompts = load_prompts(tiny_model, None, recipe.prompt, recipe.model.thinking)
     models.replace([Served("tiny", "r", lambda: prompts, scripted_sampler)], "tiny")
     cascade = cascade_settings(recipe.rewrite, recipe.model.context_tokens)
     rewriter = Rewriter(cascade, verifier, limits)
-    app = build_app(Parts(limits, Keys(), Gate(limits), models, rewriter, "math", 5.0, None), on_serve=False)
+    app = build_app(Dependencies(limits, Keys(), Gate(limits), models, rewriter, "math", 5.0, None), on_serve=False)
     try:
         with TestClient(app) as client:  # one event loop for all requests, as in a server
             for line in problems.read_text().splitlines():
@@ -74,13 +81,13 @@ def test_a_second_model_is_the_default_and_the_config_stays_one_of_serve(tiny_mo
     more = with_model(config, "trained", tiny_model)
     ServeDeploySchema.model_validate(more)
     gateway, base, trained = more["applications"]
-    routing = checked(Routing, gateway["deployments"][0]["user_config"], "routing")
+    routing = validate(Routing, gateway["deployments"][0]["user_config"], "routing")
     assert routing.default == "trained"
     assert [model.application for model in routing.models] == [base["name"], trained["name"]]
     assert trained["args"]["path"] == routing.models[1].path == tiny_model
-    assert len(config["applications"]) == 2  # as it was
+    assert len(config["applications"]) == 2  # unchanged
     for app, kind in ((gateway, Serving), (base, Generator), (trained, Generator)):
-        checked(kind, app["args"], app["name"])
+        validate(kind, app["args"], app["name"])
 
 
 @pytest.mark.parametrize(
@@ -94,19 +101,19 @@ def test_a_second_model_is_the_default_and_the_config_stays_one_of_serve(tiny_mo
 def test_a_wrong_routing_is_refused(change, message):
     routing = {"default": "base", "models": [{"name": "base", "path": "embedded", "application": "a"}]}
     with pytest.raises(ConfigError, match=message):
-        checked(Routing, routing | change, "the gateway's user_config")
+        validate(Routing, routing | change, "the gateway's user_config")
 
 
 def test_a_revision_names_the_content_of_a_folder(tmp_path, tiny_model):
     copy = tmp_path / "copy"
     shutil.copytree(tiny_model, copy)
-    revision = revision_of(str(copy), None)
-    assert revision == revision_of(tiny_model, None)
+    revision = fingerprint(str(copy))
+    assert revision == fingerprint(tiny_model)
     with (copy / "model.safetensors").open("r+b") as file:
         file.seek(-1, 2)
         last = file.read(1)
         file.seek(-1, 2)
         file.write(bytes([last[0] ^ 1]))
-    assert revision != revision_of(str(copy), None)
-    with pytest.raises(ModelError, match="holds no model"):
+    assert revision != fingerprint(str(copy))
+    with pytest.raises(ModelError, match=r"has no config\.json"):
         model_folder(str(tmp_path))

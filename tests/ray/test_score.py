@@ -1,4 +1,4 @@
-"""Scoring existing responses through the pool: each row once, with the log-probs of the model that scores."""
+"""Scoring existing responses through the pool: each row once, with the log-probs of the scoring model."""
 
 import pyarrow.dataset
 import pytest
@@ -7,10 +7,10 @@ import scripted_problems
 from scripted_problems import scripted_sampler, write_problems
 
 from offsft.config import GapSide
-from offsft.evaluate.score import run_score
-from offsft.recipes import load
-from offsft.rewrite.pipeline import run_rewrite
-from offsft.run_folder import RunFolder
+from offsft.config.loading import load
+from offsft.inference.score import run_score
+from offsft.rewrite.run import run_rewrite
+from offsft.storage.run_folder import RunFolder
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
 ray.cloudpickle.register_pickle_by_value(scripted_problems)
@@ -30,7 +30,8 @@ def test_what_is_scored_again_is_what_rewriting_recorded(tmp_path, tiny_model, c
             f"data.path={tmp_path / 'p.jsonl'}",
             "rewrite.commit_problems=4",
             "rewrite.max_tokens=40",
-            "verify.timeout_s=20",
+            "verify.timeout_s=60",
+            "rewrite.guards={support: null, first_support: null, bare: false}",
         ],
     )
     folder = RunFolder(recipe.run)

@@ -1,8 +1,9 @@
-"""The floors of the house: which module may import what. Read from the source, so that imports inside functions count."""
+"""Layers: which module may import which. Read from the source, so that imports inside functions count."""
 
 import ast
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -10,41 +11,44 @@ import pytest
 ROOT = Path(__file__).parents[2]
 HEAVY = {"ray", "vllm", "deepspeed", "torch", "transformers", "fastapi"}
 
-FLOOR_0 = {"errors", "ray_token", "records", "protocols", "strict", "disk_full", "s3", "storage", "storage_fault", "config", "recipes", "run_folder", "submitted"}  # fmt: skip
-FLOOR_1 = {"model_files", "gap", "quarantine", "stopping", "problem_files", "contamination", "evaluate.suites", "evaluate.metrics", "run_lock", "boxed", "problems", "prompts", "cascade", "batching", "verify", "console", "demo", "train.zero", "train.schedule", "plan"}  # fmt: skip
-FLOOR_1T = {"objectives", "fused_head"}
-FLOOR_2 = {"compare", "sampling", "rewrite", "train", "evaluate", "report", "progress", "engine_actor", "engine_job", "ray_session", "foreman", "pipeline", "placement", "metrics", "metered"}  # fmt: skip
+FLOORS = {
+    0: {"", "errors", "records", "protocols", "config"},
+    1: {"storage", "verify", "measures", "losses", "gap", "models", "prompts", "plan", "demo", "chat"},
+    2: {"runtime", "data", "inference"},
+    3: {"rewrite", "train", "evaluate"},
+    4: {"report", "pipeline", "compare", "probe", "export"},
+}
+SIBLINGS = FLOORS[3]
+"""Stages of a run, which never import each other."""
 
 ALLOWED_HEAVY = {
-    **{name: set() for name in FLOOR_0 | FLOOR_1},
-    **{name: {"torch"} for name in FLOOR_1T},
+    "losses": {"torch"},
     "prompts": {"transformers"},  # a tokenizer, loaded inside a function
+    "models": {"transformers"},  # a configuration, loaded inside a function
     "demo.model": {"torch", "transformers"},  # to unpack the embedded model, inside a function
-    "demo.code_problems": set(),
-    "demo.problems": set(),
-    "demo.templates": set(),
-    "sampling": {"vllm"},
-    "sampling.scripted": set(),
-    "sampling.handle": {"ray"},
+    "runtime": {"ray"},
+    "runtime.auth": set(),
+    "runtime.compiled_code": set(),
+    "runtime.console": set(),
+    "runtime.shutdown": set(),
+    "data.intake": {"ray"},
+    "data.suite_intake": {"ray"},
+    "inference": {"ray"},
+    "inference.engines": set(),
+    "inference.engines.serve": {"ray"},
+    "inference.engines.vllm": {"vllm"},
     "rewrite": {"ray"},
-    "evaluate": {"ray"},
-    "evaluate.suites": set(),
-    "evaluate.metrics": set(),
-    "evaluate.table": set(),
-    "evaluate.contamination": set(),
-    "evaluate.problems": set(),
-    "report": set(),
-    "compare": set(),
-    "progress": {"ray"},
-    "foreman": {"ray"},
-    "placement": {"ray"},
-    "engine_actor": {"ray"},
-    "engine_job": {"ray"},
-    "metrics": {"ray"},
-    "ray_session": {"ray"},
-    "pipeline": {"transformers"},
+    "rewrite.cascade": set(),
+    "rewrite.stages": set(),
     "train": {"ray", "torch", "deepspeed", "transformers", "peft"},
+    "train.batching": set(),
+    "train.schedule": set(),
+    "train.zero": set(),
+    "evaluate": {"ray"},
+    "evaluate.statistics": set(),
+    "evaluate.table": set(),
 }
+"""The frameworks that a folder or file may import; one without an entry imports none."""
 
 
 def modules():
@@ -54,22 +58,14 @@ def modules():
 
 
 def owner(name, table):
-    """The longest entry of a table that a module is, or lies in."""
+    """The longest entry of a table that is the module or contains it."""
     parts = name.split(".")
     found = [".".join(parts[:n]) for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in table]
     return found[0] if found else None
 
 
 def floor(name):
-    for number, names in (
-        (0, FLOOR_0),
-        (1, FLOOR_1),
-        (1, FLOOR_1T),
-        (2, FLOOR_2),
-    ):
-        if owner(name, names):
-            return number
-    return None
+    return next((number for number, names in FLOORS.items() if owner(name, names) is not None), None)
 
 
 def is_module(name):
@@ -78,7 +74,7 @@ def is_module(name):
 
 
 def imports(path, source=None):
-    """(absolute name, line) of every import of a file, relative ones and `from offsft import module` included."""
+    """(absolute name, line) of every import in a file, including relative ones and `from offsft import module`."""
     package = path.relative_to(ROOT).parent.parts
     for node in ast.walk(ast.parse(source or path.read_text())):
         if isinstance(node, ast.Import):
@@ -117,6 +113,8 @@ def test_no_import_breaks_a_floor(name, path):
             above = floor(imported.removeprefix("offsft."))
             assert above is not None, f"{where}, which stands on no floor"
             assert above <= floor(name), f"{where}: floor {floor(name)} may not use floor {above}"
+            room, other = name.split(".")[0], imported.split(".")[1]
+            assert room == other or not {room, other} <= SIBLINGS, f"{where}: the stages never import each other"
         if top in HEAVY:
             allowed = ALLOWED_HEAVY.get(owner(name, ALLOWED_HEAVY) or "", set())
             assert top in allowed, f"{where}: floor {floor(name)} does without {top}"
@@ -126,17 +124,38 @@ def test_only_one_file_imports_vllm():
     users = [
         str(path.relative_to(ROOT)) for _, path in modules() if any(i.split(".")[0] == "vllm" for i, _ in imports(path))
     ]
-    assert users == ["offsft/sampling/vllm.py"]
+    assert users == ["offsft/inference/engines/vllm.py"]
+
+
+def test_no_import_runs_in_a_circle():
+    edges = {name: set() for name, _ in modules()}
+    for name, path in modules():
+        for imported, _ in imports(path):
+            target = imported.removeprefix("offsft.")
+            if imported.startswith("offsft.") and target in edges and target != name:
+                edges[name].add(target)
+    order = TopologicalSorter(edges)
+    try:
+        order.prepare()
+    except CycleError as error:
+        pytest.fail(" imports ".join(error.args[1]))
 
 
 @pytest.mark.parametrize(
-    ("names", "blocked"), [(FLOOR_0 | FLOOR_1, HEAVY), (FLOOR_1T, HEAVY - {"torch"})], ids=["0-1", "1t"]
+    ("folders", "blocked"),
+    [({0, 1}, HEAVY - {"torch"}), ({0, 1}, HEAVY)],
+    ids=["with torch alone", "with no framework"],
 )
-def test_the_lower_floors_import_without_the_frameworks(names, blocked):
+def test_the_lower_floors_import_without_the_frameworks(folders, blocked):
+    names = [
+        name
+        for name, _ in modules()
+        if name and floor(name) in folders and (owner(name, {"losses"}) is None or "torch" not in blocked)
+    ]
     code = (
         "import sys, importlib\n"
         f"for name in {sorted(blocked)!r}: sys.modules[name] = None\n"
-        f"for name in {sorted(names)!r}: importlib.import_module('offsft.' + name)\n"
+        f"for name in {names!r}: importlib.import_module('offsft.' + name)\n"
         "print('ok')\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)

@@ -1,10 +1,11 @@
-"""The gap's statistics against plain formulas, row by row and in sum."""
+"""The gap's statistics equal plain formulas, per row and overall."""
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from offsft.errors import DataError
 from offsft.gap import EDGES, GapSums, Scored, gap_by_source, gap_of_rewrites, gap_of_rows
 
 ROWS = [
@@ -99,3 +100,30 @@ def test_a_folder_of_rewrites(tmp_path):
     each = pq.read_table(tmp_path / "gap" / "kept.parquet").to_pylist()
     assert [row["id"] for row in each] == ["a", "b", "c"]
     assert each[1]["log_ratio"] == pytest.approx(-2.6, rel=1e-5)
+
+
+def test_rows_whose_log_probs_are_not_known_are_left_out_and_no_sample_passes_for_a_demonstration():
+    sources = ["self", "self", "guided", "expert"]
+    logprobs = [[-1.0], None, [-1.0], [-2.0]]
+    behavior = [[-1.5], [-1.0], None, None]
+    found = gap_by_source([Scored(list("abcd"), sources, logprobs, behavior)])
+    assert {name: each["rows"] for name, each in found.items()} == {"all": 2, "self": 1, "expert": 1}
+    assert found["all"]["mean_log_ratio"] == pytest.approx((0.5 - 2.0) / 2)
+
+
+def test_rows_of_an_engine_that_gives_no_log_probs_have_no_gap():
+    assert gap_by_source([Scored(["a"], ["self"], [None], [None])])["all"]["rows"] == 0
+
+
+@pytest.mark.parametrize("ratio", [400.0, 3000.0, -3000.0])
+def test_extreme_log_ratios_give_finite_statistics(ratio):
+    scored = Scored(["a", "b"], ["self", "guided"], [[-1.0, ratio], [-2.0]], [[-1.0, 0.0], [-2.0]])
+    for statistics in gap_by_source([scored]).values():
+        assert all(np.isfinite(value).all() for value in statistics.values()), statistics
+
+
+@pytest.mark.parametrize("logprob", [np.nan, -np.inf])
+def test_a_row_whose_log_ratio_is_not_finite_is_named(logprob):
+    scored = Scored(["a", "broken"], ["self", "self"], [[-1.0], [-1.0, logprob]], [[-1.0], [-1.0, -1.0]])
+    with pytest.raises(DataError, match="not finite numbers in 1 rows: broken; remove"):
+        gap_by_source([scored])
