@@ -49,9 +49,9 @@ def _inspect(path: Path | None, arguments: list[str]) -> None:
         _print("\n".join(_lines(found)))
     if not found.rows:
         reasons = ", ".join(f"{number} {reason}" for reason, number in found.rejected.most_common()) or "no rows"
-        raise DataError(
-            f"not one row is a usable problem ({reasons}); data.format=auto looks for the layout of the rows"
-        )
+        tried = recipe.data.format == "auto"
+        more = "name their fields with data.fields.problem=..., .solution=... and .answer=..." if tried else "data.format=auto looks for the layout of the rows"  # fmt: skip
+        raise DataError(f"not one row is a usable problem ({reasons}); {more}")
 
 
 def _print(text: str) -> None:

@@ -92,7 +92,10 @@ def _recognised(rows: ProblemRows, files: list[str], domain: Domain, section: st
         return "own", fields, f"{why}; {', '.join(set_by_user)} as set"
     if another := _of_another_domain(first, domain, section):
         raise ConfigError(another)
-    names = {name: _usual(first, candidates) for name, candidates in _USUAL_NAMES.items()}
+    # A row without a problem or a solution is refused, and hides the others' layout as little as any broken row. An answer's
+    # field that some rows lack would refuse them: there each answer is read from the solution.
+    shares = {"problem": 0.5, "solution": 0.5, "answer": 1.0}
+    names = {name: _usual(first, candidates, shares[name]) for name, candidates in _USUAL_NAMES.items()}
     found = {name: field for name, field in names.items() if field} | set_by_user
     if "problem" in found and ("solution" in found or "answer" in found) and domain in ("math", "free"):
         told = ", ".join(f"{name} from {field!r}" for name, field in found.items())
@@ -100,9 +103,9 @@ def _recognised(rows: ProblemRows, files: list[str], domain: Domain, section: st
     raise ConfigError(_unknown(first, domain, section))
 
 
-def _usual(rows: list[dict[str, Any]], candidates: Iterable[str]) -> str | None:
-    """The first candidate that all rows have."""
-    return next((name for name in candidates if all(has(row, name) for row in rows)), None)
+def _usual(rows: list[dict[str, Any]], candidates: Iterable[str], share: float) -> str | None:
+    """The first candidate that at least this share of the rows have."""
+    return next((name for name in candidates if sum(has(row, name) for row in rows) >= share * len(rows)), None)
 
 
 def _of_another_domain(rows: list[dict[str, Any]], domain: Domain, section: str) -> str | None:

@@ -243,6 +243,14 @@ def test_fields_that_are_set_come_before_recognised_ones(tmp_path):
     assert "solution as set" in found.why
 
 
+def test_rows_without_a_solution_do_not_hide_the_layout_of_the_others(tmp_path):
+    whole = {"question": "Q", "output": "\\boxed{2}", "score": 1}
+    found, rows = reader(tmp_path, [whole, whole | {"output": None, "answer": 3}])
+    assert (found.form, found.fields.answer) == ("own", None)
+    assert [isinstance(each, Problem) for each in rows] == [True, False]
+    assert rows[1].reason is Reason.WRONG_TYPE
+
+
 @pytest.mark.parametrize(
     ("raw", "domain", "told"),
     [
