@@ -26,6 +26,10 @@ settings.load_profile("offsft")
 os.environ.setdefault("RAY_worker_niceness", "0")
 # Nor does a test's job use the workers that Ray starts before there is one; see offsft.runtime.session.
 os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
+# No test needs Ray's reports of its use, or its watch for machines that a cloud takes back: a process each, for every Ray
+# and every training.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
 # Threads that wait for each other spin, by default: two engines or trainings at once then take each other's processor, and
 # both are several times slower. Alone, an engine is a quarter slower this way.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
