@@ -70,9 +70,10 @@ def ray_session():
     """One local Ray for a file's tests. Its services take processor time also while idle."""
     import ray
 
+    from offsft.runtime.session import start_ray
+
     os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "0")
-    ray.init(
-        address="local",
+    start_ray(
         num_cpus=4,
         include_dashboard=False,
         log_to_driver=False,

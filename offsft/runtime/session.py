@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import ray
 
@@ -12,6 +13,9 @@ from offsft.config import ClusterConfig
 from offsft.errors import ConfigError
 from offsft.runtime.shutdown import listen
 
+_TRIES = 4
+_LATE = "timed out during startup"
+"""What Ray says of a node that is late."""
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -44,8 +48,7 @@ def ray_session(cluster: ClusterConfig) -> Iterator[None]:
         # Ray starts one worker for each core at once, without a job's environment: a job's tasks never use them.
         os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
         # Logical cores: an engine or a training process counts as one, and the small tasks around it need one too.
-        ray.init(
-            address="local",
+        start_ray(
             num_cpus=max(4, os.cpu_count() or 1),
             include_dashboard=cluster.dashboard,
             runtime_env={"env_vars": {"PYTHONPATH": _python_path()}},
@@ -56,6 +59,28 @@ def ray_session(cluster: ClusterConfig) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def start_ray(**options: Any) -> None:
+    """Start a local Ray with `ray.init`'s options, again where it is late: it gives its first node 30 s, too few on a busy machine.
+
+    What a late one started ends with this process.
+
+    Raises:
+        ConfigError: Ray was late each time.
+    """
+    for _ in range(_TRIES):
+        try:
+            ray.init(address="local", **options)
+        except Exception as error:  # Ray raises no narrower type for it
+            if _LATE not in str(error):
+                raise
+        else:
+            return
+    raise ConfigError(
+        f"Ray did not start within the 30 s that it gives itself, {_TRIES} times in a row: this machine has too much other"
+        " work; wait for that to end, or set cluster.address to a Ray that runs already"
+    )
 
 
 def _python_path() -> str:

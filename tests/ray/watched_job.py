@@ -17,6 +17,7 @@ from offsft.config.loading import load
 from offsft.rewrite.run import run_rewrite
 from offsft.runtime import metrics
 from offsft.runtime.console import Console
+from offsft.runtime.session import start_ray
 from offsft.storage.run_folder import RunFolder
 from offsft.train.step_log import ALL, NLL
 from offsft.train.trackers import measure_gap, measure_held_out, measure_skip, measure_step
@@ -61,8 +62,7 @@ def main() -> None:
     folder = Path(sys.argv[1])
     byte_tokenizer().save_pretrained(folder / "tokenizer")
     scripted_problems.write_problems(folder / "p.jsonl", ROWS)
-    ray.init(
-        address="local",
+    start_ray(
         num_cpus=4,
         include_dashboard=True,
         dashboard_port=int(sys.argv[2]),
