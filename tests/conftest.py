@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests import time_budget
+
 # pytest finds the hooks here.
 from tests.programs import pytest_runtest_setup, pytest_terminal_summary  # noqa: F401
 from tests.time_limit import (  # noqa: F401
@@ -35,6 +37,10 @@ os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 ROOT = Path(__file__).parents[1]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(time_budget)
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import pytest
 from cluster.networks import can_make_namespaces
 
 ROOT = Path(__file__).parents[2]
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.ray, pytest.mark.last, pytest.mark.timeout(1800)]
 
 
 @pytest.mark.needs("ip")
