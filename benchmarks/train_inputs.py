@@ -5,11 +5,15 @@ from typing import Any
 
 SHAPES = {
     "smollm-135m": (576, 1536, 30, 9, 3, 49152),
+    "qwen2-0.5b": (896, 4864, 24, 14, 2, 151936),
+    "qwen2-1.5b": (1536, 8960, 28, 12, 2, 151936),
     "small": (128, 256, 4, 4, 2, 4096),
 }
 """Hidden size, MLP size, layers, heads, key-value heads, words."""
-_MATRIX = 2048
-"""Side of the square matrices whose product gives the machine's rate."""
+_MATRIX = {"cpu": 2048, "cuda": 8192}
+"""Side of the square matrices whose product gives the machine's rate, by device."""
+_PRODUCTS = {"cpu": (0, 1), "cuda": (3, 10)}
+"""Products that warm up, and products that are measured together: one on a GPU is over before the clock has been read."""
 
 Rows = list[tuple[list[int], list[int]]]
 """Prompts and responses, as token ids."""
@@ -54,19 +58,33 @@ def random_model(shape: str, dtype: str) -> Any:
         max_position_embeddings=8192,
         tie_word_embeddings=True,
     )
-    return LlamaForCausalLM(config).to(getattr(torch, dtype))
+    # On a GPU drawn there: a CPU takes a minute for some 10^9 numbers.
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        return LlamaForCausalLM(config).to(getattr(torch, dtype))
 
 
 def matrix_rate(dtype: str, device: str) -> float:
-    """Operations per second of one large matrix product, the better of two."""
+    """Operations per second of one large matrix product, the better of two; random numbers, as zeros are faster."""
     import torch
 
-    left, right = (torch.randn(_MATRIX, _MATRIX, device=device, dtype=getattr(torch, dtype)) for _ in range(2))
+    side, (warm, measured) = _MATRIX[device], _PRODUCTS[device]
+    left, right = (torch.randn(side, side, device=device, dtype=getattr(torch, dtype)) for _ in range(2))
+    for _ in range(warm):
+        torch.mm(left, right)
     best = float("inf")
     for _ in range(2):
+        wait(device)
         started_s = time.monotonic()
-        torch.mm(left, right)
-        if device == "cuda":
-            torch.cuda.synchronize()
+        for _ in range(measured):
+            torch.mm(left, right)
+        wait(device)
         best = min(best, time.monotonic() - started_s)
-    return 2.0 * _MATRIX**3 / best
+    return 2.0 * measured * side**3 / best
+
+
+def wait(device: str) -> None:
+    """Until a GPU has done what it was given; a CPU has, when a call returns."""
+    import torch
+
+    if device == "cuda":
+        torch.cuda.synchronize()

@@ -9,6 +9,13 @@ resident memory on a CPU, allocated memory on a GPU. `matrix_rate_share` is the 
 their count of operations over the whole step's seconds, as a share of the rate of one large product on this machine in the same type;
 it is measured after each step. Recomputation is off on both sides (TRL's default is on).
 
+On a GPU there are more sides: ours with the head's products split (`train.head_products`), and with `--variants` TRL with Liger's
+layers (`trl_liger`), and TRL with float32 weights under bfloat16 autocast (`trl_float32`). TRL in bfloat16 otherwise
+trains bfloat16 weights by themselves, while ours have float32 copies and float32 sums of gradients: what it saves in memory it
+loses in updates that round to nothing. `matrix_rate_share` is there the model-FLOP utilisation, attention's scores and
+recomputed products not counted, of the card's measured rate. TRL's micro-batches have `--trl-rows` rows, padded to the longest.
+`--profile` adds the kernels on which our step spends its time.
+
 TRL comes with `pip install --no-deps trl==1.16.0`, next to accelerate and datasets; without it its ratios are left out.
 """
 
@@ -20,25 +27,42 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
-from benchmarks.train_inputs import SHAPES, Rows, matrix_rate, operations, random_model, random_rows
+from benchmarks.train_inputs import SHAPES, Rows, matrix_rate, operations, random_model, random_rows, wait
+
+_ROWS = {"cpu": 8, "cuda": 128}
+_MICRO_BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}
+_SHAPE = {"cpu": "smollm-135m", "cuda": "qwen2-0.5b"}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--rounds", type=int, default=3, help="measured steps of each side (default 3)")
-    parser.add_argument("--rows", type=int, default=8, help="rows of a step (default 8)")
-    parser.add_argument("--micro-batch-tokens", type=int, default=1024)
+    parser.add_argument("--rows", type=int, help="rows of a step (default 8, on a GPU 128)")
+    parser.add_argument("--micro-batch-tokens", type=int, help="of ours (default 1024, on a GPU 16384)")
+    parser.add_argument("--trl-rows", type=int, help="rows of TRL's micro-batches (default: all)")
+    parser.add_argument("--chunk-tokens", type=int, help="train.head_chunk_tokens of ours")
+    parser.add_argument("--head-products", choices=["float32", "split"], default="float32", help="train.head_products")
     parser.add_argument("--dtype", choices=["auto", "bfloat16", "float32"], default="auto")
-    parser.add_argument("--shape", choices=SHAPES, default="smollm-135m")
-    parser.add_argument("--side", choices=list(SIDES), help=argparse.SUPPRESS)
+    parser.add_argument("--shape", choices=SHAPES, help="default smollm-135m, on a GPU qwen2-0.5b")
+    parser.add_argument("--variants", nargs="*", choices=list(VARIANTS), help="more sides (default on a GPU: split)")
+    parser.add_argument("--profile", action="store_true", help="list the kernels of a step of ours, after the others")
+    parser.add_argument("--side", choices=[*SIDES, *VARIANTS], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    device = _device()
+    arguments.rows = arguments.rows or _ROWS[device]
+    arguments.micro_batch_tokens = arguments.micro_batch_tokens or _MICRO_BATCH_TOKENS[device]
+    arguments.shape = arguments.shape or _SHAPE[device]
+    if arguments.variants is None:
+        arguments.variants = ["offsft_split"] if device == "cuda" else []
     if arguments.side:
-        SIDES[arguments.side](arguments)
+        (SIDES | VARIANTS)[arguments.side](arguments)
         return
     found = compare(arguments)
     print(json.dumps(found) if arguments.json else "\n".join(f"{key}: {value}" for key, value in found.items()))
@@ -46,13 +70,15 @@ def main() -> None:
 
 def compare(arguments: argparse.Namespace) -> dict[str, Any]:
     """Step both sides in turn; the figures of each, and their ratios."""
-    sides = {name: _Side(name) for name in SIDES if name != "trl" or find_spec("trl")}
+    names = [*SIDES, *arguments.variants]
+    sides = {name: _Side(name) for name in names if not name.startswith("trl") or find_spec("trl")}
     try:
         for side in sides.values():
             side.begin()
         for _ in range(1 + arguments.rounds):
             for side in sides.values():
                 side.step()
+        kernels = sides["offsft"].profile() if arguments.profile else None
     finally:
         for side in sides.values():
             side.end()
@@ -64,14 +90,19 @@ def compare(arguments: argparse.Namespace) -> dict[str, Any]:
     }
     if "trl" in sides:
         theirs = sides["trl"].figures()
-        theirs.pop("matrix_rate_share")
+        if _device() == "cpu":
+            theirs.pop("matrix_rate_share")
         found["speed_ratio_trl"] = round(theirs["step_s"] / ours["step_s"], 2)
         found["memory_ratio_trl"] = round(ours["peak_gib"] / theirs["peak_gib"], 3)
         found["trl"] = theirs
     else:
         found["left_out"] = "TRL is not installed: pip install --no-deps trl==1.16.0"
     shape = {"shape": arguments.shape, "rows": arguments.rows, "rounds": arguments.rounds}
-    return found | {"offsft": ours, **shape, "cores": os.cpu_count()}
+    found |= {"offsft": ours, **shape, "cores": os.cpu_count()}
+    if _device() == "cuda":
+        found |= {"micro_batch_tokens": arguments.micro_batch_tokens, "trl_rows": arguments.trl_rows}
+        found["variants"] = {name: sides[name].figures() for name in arguments.variants if name in sides}
+    return found | ({"profile": kernels} if kernels else {})
 
 
 class _Side:
@@ -90,15 +121,22 @@ class _Side:
         self._read()
 
     def step(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write("step\n")
-        self._process.stdin.flush()
-        self._said.append(self._read())
+        self._said.append(self._ask())
+
+    def profile(self) -> dict[str, float]:
+        """Instead of the last step, after which the process ends."""
+        return self._ask()
 
     def end(self) -> None:
         self._process.kill()
         self._process.wait()
         self._log.close()
+
+    def _ask(self) -> dict[str, float]:
+        assert self._process.stdin is not None
+        self._process.stdin.write("step\n")
+        self._process.stdin.flush()
+        return self._read()
 
     def _read(self) -> dict[str, float]:
         assert self._process.stdout is not None
@@ -121,7 +159,7 @@ class _Side:
         }
 
 
-def _run_offsft(arguments: argparse.Namespace) -> None:
+def _run_offsft(arguments: argparse.Namespace, head_products: Literal["float32", "split"] | None = None) -> None:
     import torch
 
     from offsft.config import TrainConfig
@@ -138,6 +176,8 @@ def _run_offsft(arguments: argparse.Namespace) -> None:
         micro_batch_tokens=arguments.micro_batch_tokens,
         max_tokens=arguments.micro_batch_tokens,
         gpus_per_worker=int(device == "cuda"),
+        head_products=head_products or arguments.head_products,
+        head_chunk_tokens=arguments.chunk_tokens,
         learning_rate=1e-5,
         epochs=2 + arguments.rounds,
     )
@@ -152,10 +192,35 @@ def _run_offsft(arguments: argparse.Namespace) -> None:
     print("{}", flush=True)
     for step in range(plan.steps):
         sys.stdin.readline()
+        if arguments.profile and step == plan.steps - 1:
+            print(
+                json.dumps(_profiled(lambda step=step: train_step(engine, rows, plan, step, 0, settings))), flush=True
+            )
+            return
         _measure(arguments, lambda step=step: train_step(engine, rows, plan, step, 0, settings))
 
 
-def _run_trl(arguments: argparse.Namespace) -> None:
+def _profiled(work: Callable[[], Any]) -> dict[str, float]:
+    """Milliseconds of the operations or kernels that take most time, then those of all of them, and of the step."""
+    from torch.profiler import ProfilerActivity, profile
+
+    on_gpu = _device() == "cuda"
+    with profile(activities=[ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * on_gpu]) as found:
+        started_s = time.monotonic()
+        work()
+        wait(_device())
+        step_s = time.monotonic() - started_s
+    times = {}
+    for each in found.key_averages():
+        spent_us = each.self_device_time_total if on_gpu else each.self_cpu_time_total
+        # On a GPU the kernels alone: the operations that started them have the same time again.
+        if not on_gpu or "CUDA" in str(each.device_type):
+            times[each.key[:90]] = times.get(each.key[:90], 0.0) + spent_us / 1000
+    most = sorted(times.items(), key=lambda item: -item[1])[:25]
+    return {key: round(spent, 2) for key, spent in [*most, ("all", sum(times.values())), ("step", 1000 * step_s)]}
+
+
+def _run_trl(arguments: argparse.Namespace, *, liger: bool = False, weights: str | None = None) -> None:
     from datasets import Dataset
     from transformers import TrainerCallback
     from trl import SFTConfig, SFTTrainer  # type: ignore[import-not-found]
@@ -164,6 +229,7 @@ def _run_trl(arguments: argparse.Namespace) -> None:
 
     rows, dtype = _rows(arguments), _dtype(arguments)
     steps = 2 + arguments.rounds
+    trl_rows = arguments.trl_rows or arguments.rows
     data = {
         "input_ids": [prompt + response for prompt, response in rows] * steps,
         "completion_mask": [[0] * len(prompt) + [1] * len(response) for prompt, response in rows] * steps,
@@ -177,18 +243,22 @@ def _run_trl(arguments: argparse.Namespace) -> None:
             self._wait()
 
         def on_step_end(self, *_: Any, **__: Any) -> None:
+            wait(_device())
             _say(arguments, time.monotonic() - self._started_s)
             self._wait()
 
         def _wait(self) -> None:
             sys.stdin.readline()
+            wait(_device())
             self._started_s = time.monotonic()
 
     with tempfile.TemporaryDirectory() as folder:
         config = SFTConfig(
             output_dir=folder,
             loss_type="dft",
-            per_device_train_batch_size=arguments.rows,
+            per_device_train_batch_size=trl_rows,
+            gradient_accumulation_steps=arguments.rows // trl_rows,
+            use_liger_kernel=liger,
             max_steps=steps,
             max_length=None,
             gradient_checkpointing=False,
@@ -201,7 +271,7 @@ def _run_trl(arguments: argparse.Namespace) -> None:
             disable_tqdm=True,
             seed=0,
         )
-        model = random_model(arguments.shape, dtype)
+        model = random_model(arguments.shape, weights or dtype)
         SFTTrainer(
             model=model,
             args=config,
@@ -211,12 +281,19 @@ def _run_trl(arguments: argparse.Namespace) -> None:
         ).train()
 
 
-SIDES = {"offsft": _run_offsft, "trl": _run_trl}
+SIDES: dict[str, Callable[[argparse.Namespace], None]] = {"offsft": _run_offsft, "trl": _run_trl}
+VARIANTS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "offsft_split": partial(_run_offsft, head_products="split"),
+    "trl_liger": partial(_run_trl, liger=True),
+    "trl_float32": partial(_run_trl, weights="float32"),
+}
 
 
 def _measure(arguments: argparse.Namespace, work: Any) -> None:
+    wait(_device())
     started_s = time.monotonic()
     work()
+    wait(_device())
     _say(arguments, time.monotonic() - started_s)
 
 
