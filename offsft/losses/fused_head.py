@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 
 from offsft.config.objective import Objective
-from offsft.losses.logits import UNCHANGED, Chunk, Logits, LogitTransform, multiply_halves, split_halves
+from offsft.losses.logits import UNCHANGED, Chunk, Logits, LogitTransform, add_product_of_halves, split_halves
 from offsft.losses.objectives import Losses, Tokens, losses
 
 
@@ -231,9 +231,9 @@ class _Outputs:
         grad_hidden_CD = torch.zeros_like(hidden_CD, dtype=torch.float32)
         halves = split_halves(slope_CV, logits.weight_VD.dtype) if logits.split else ()
         for half_CV in halves:
-            grad_hidden_CD.add_(multiply_halves(half_CV, logits.weight_VD))
+            add_product_of_halves(grad_hidden_CD, half_CV, logits.weight_VD)
             if self._grad_weight_VD is not None:
-                self._grad_weight_VD.add_(multiply_halves(half_CV.T, hidden_CD))
+                add_product_of_halves(self._grad_weight_VD, half_CV.T, hidden_CD)
         if not halves:
             for words, weight32_BD in logits.blocks():
                 grad_hidden_CD.addmm_(slope_CV[:, words], weight32_BD)

@@ -8,7 +8,7 @@ from offsft.plan.shape import Shape
 
 _OVERHEAD = 3 * GIB
 """CUDA context, allocator and communication buffers of a training process; an assumption."""
-_CHUNK_BYTES = 4 * 128 * 2**20
+_CHUNK_BYTES = 4 * 512 * 2**20
 """The fused head's chunk of logits and its copies in the backward pass."""
 _LIVE_PARAMETERS = 10**9
 """Parameters that ZeRO-3 holds gathered at once: DeepSpeed's default `stage3_max_live_parameters`."""

@@ -14,6 +14,7 @@ T = tokens of all rows, R = rows, L = tokens of one row, H = heads, K = heads of
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from inspect import signature
 from itertools import accumulate
 from typing import Any
 
@@ -195,6 +196,11 @@ def _flash(
 
     longest = max(rows.lengths)
     query, key, value = (each[0].transpose(0, 1) for each in (query, key, value))
+    groups, options = query.shape[1] // key.shape[1], {}
+    if "enable_gqa" in signature(varlen_attn).parameters:
+        options["enable_gqa"] = groups > 1
+    elif groups > 1:  # torch before 2.13
+        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     found = varlen_attn(
         query,
         key,
@@ -205,7 +211,7 @@ def _flash(
         longest,
         scale=scaling,
         window_size=(-1 if window is None else window - 1, 0),
-        enable_gqa=query.shape[1] != key.shape[1],
+        **options,
     )
     assert isinstance(found, torch.Tensor)
     return found[None]

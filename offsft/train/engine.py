@@ -33,7 +33,7 @@ def start_engine(
         model,
         settings.objective,
         chunk_tokens=settings.head_chunk_tokens,
-        split=settings.head_products == "split",
+        split=settings.splits_head,
         anchor=anchor,
         dropout=settings.dropout,
         router_weight=settings.router_loss,

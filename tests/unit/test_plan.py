@@ -83,11 +83,16 @@ def test_offload_moves_and_adapters_shrink():
 
 def test_the_heads_gradient_in_float32_is_counted_where_the_head_is_trained():
     qwen = STATED["Qwen/Qwen2.5-Math-7B"]
-    chunks = 4 * 128 * 2**20
+    chunks = 4 * 512 * 2**20
     whole = training(qwen, TrainConfig(workers=8), "bfloat16").parts["head"]
     assert whole - chunks == 152_064 * 3584 * (4 + 2)
     adapters = TrainConfig.model_validate({"workers": 8, "lora": {"rank": 8}})
     assert training(qwen, adapters, "bfloat16").parts["head"] == chunks
+
+
+def test_the_heads_products_are_split_on_gpus_unless_the_recipe_says_otherwise():
+    assert [TrainConfig(gpus_per_worker=gpus).splits_head for gpus in (0, 1)] == [False, True]
+    assert not TrainConfig(gpus_per_worker=1, head_products="float32").splits_head
 
 
 def test_each_worker_loads_the_whole_model_below_zero_3():
